@@ -1,0 +1,250 @@
+//! What goes into the log: commands come together into batches, one log entry each, and what each
+//! command is for is remembered until it is applied.
+//!
+//! A few batches are under way at a time; what comes meanwhile waits and goes together, so that a
+//! busy cell pays for few entries and an idle one waits for nothing (group commit).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::name::Name;
+use hasp_proto::request::{EndCause, Request};
+use hasp_proto::server::ConnectionId;
+use hasp_proto::stream::Hello;
+use hasp_proto::time::Time;
+
+use super::requests::Actor;
+use super::waiting::Waiter;
+use crate::state::{Command, Write};
+
+/// Batches proposed and not applied at a time. One keeps the log busy, the next fills meanwhile.
+const BATCHES_IN_FLIGHT: usize = 3;
+/// Commands of one batch.
+const BATCH_COMMANDS: usize = 512;
+/// Bytes of one batch, unless a single command is larger.
+const BATCH_BYTES: usize = 512 * 1024;
+/// Pause before a batch that the log did not take is proposed again: just after an election it
+/// refuses until the first heartbeat has come back.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Number of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub u64);
+
+/// What a command is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Purpose {
+    Epoch,
+    Admission(ConnectionId, SessionId, Box<Hello>),
+    SessionEnd(SessionId, EndCause),
+    Request {
+        speaker: SessionId,
+        actor: Actor,
+        request: Box<Request>,
+    },
+    /// A try for a lock; goes back to its queue if it fails.
+    Lock(Box<Waiter>),
+    /// A proxy's word on its client: that it is gone, or that it speaks through it now.
+    Word {
+        speaker: SessionId,
+        number: RequestNumber,
+        client: SessionId,
+    },
+    LockDelayEnd(Name),
+    Housekeeping,
+}
+
+impl Purpose {
+    /// The client whose write it is.
+    fn client(&self) -> Option<SessionId> {
+        match self {
+            Self::Request { actor, .. } => Some(actor.client),
+            Self::Lock(waiter) => Some(waiter.actor.client),
+            Self::Word { client, .. } => Some(*client),
+            Self::Epoch
+            | Self::Admission(..)
+            | Self::SessionEnd(..)
+            | Self::LockDelayEnd(_)
+            | Self::Housekeeping => None,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    last: u64,
+    queued: VecDeque<(Command, Purpose)>,
+    in_flight: BTreeMap<BatchId, Vec<(Command, Purpose)>>,
+    /// Clients with commands queued or in flight, and how many.
+    busy: BTreeMap<SessionId, usize>,
+    paused_until: Option<Time>,
+}
+
+impl Proposals {
+    /// Forgets everything; numbers go on, so that late results find nothing.
+    pub(super) fn restarted(&self) -> Self {
+        Self { last: self.last, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, command: Command, purpose: Purpose) {
+        if let Some(client) = purpose.client() {
+            *self.busy.entry(client).or_default() += 1;
+        }
+        self.queued.push_back((command, purpose));
+    }
+
+    /// Whether the client has a command queued or in flight.
+    pub(super) fn is_busy(&self, client: SessionId) -> bool {
+        self.busy.contains_key(&client)
+    }
+
+    pub(super) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.len() < BATCHES_IN_FLIGHT && self.paused_until.is_none()
+    }
+
+    /// The next batch to propose, if there is something and room for it.
+    pub(super) fn next_batch(&mut self) -> Option<(BatchId, Vec<Command>)> {
+        if self.queued.is_empty() || !self.has_room() {
+            return None;
+        }
+        let mut bytes = 0;
+        let mut count = 0;
+        for (command, _) in self.queued.iter().take(BATCH_COMMANDS) {
+            bytes += weight(command);
+            if count > 0 && bytes > BATCH_BYTES {
+                break;
+            }
+            count += 1;
+        }
+        self.last += 1;
+        let batch: Vec<_> = self.queued.drain(..count).collect();
+        let commands = batch.iter().map(|(command, _)| command.clone()).collect();
+        self.in_flight.insert(BatchId(self.last), batch);
+        Some((BatchId(self.last), commands))
+    }
+
+    /// A batch has its outcome: what its commands were for, in order. `None` if it was forgotten.
+    pub(super) fn take(&mut self, batch: BatchId) -> Option<Vec<Purpose>> {
+        let batch = self.in_flight.remove(&batch)?;
+        for (_, purpose) in &batch {
+            self.count_down(purpose);
+        }
+        Some(batch.into_iter().map(|(_, purpose)| purpose).collect())
+    }
+
+    /// A batch was not taken by the log: it goes again, before all else, after a pause.
+    pub(super) fn put_back(&mut self, now: Time, batch: BatchId) {
+        if let Some(batch) = self.in_flight.remove(&batch) {
+            for item in batch.into_iter().rev() {
+                self.queued.push_front(item);
+            }
+            self.paused_until = Some(now + RETRY_PAUSE);
+        }
+    }
+
+    /// Goes on after a pause.
+    pub(super) fn resume(&mut self, now: Time) {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
+    }
+
+    pub(super) fn retry_at(&self) -> Option<(Time, &'static str)> {
+        self.paused_until.map(|at| (at, "the log did not take a batch"))
+    }
+
+    fn count_down(&mut self, purpose: &Purpose) {
+        let Some(client) = purpose.client() else { return };
+        if let Some(count) = self.busy.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                self.busy.remove(&client);
+            }
+        }
+    }
+}
+
+/// Rough size of a command in the log, in bytes.
+fn weight(command: &Command) -> usize {
+    let body = match command {
+        Command::ClientWrite(write) => match &write.write {
+            Write::Create(create) => create.contents.len(),
+            Write::SetContents { contents, .. } => contents.len(),
+            Write::Delete { .. }
+            | Write::Acquire { .. }
+            | Write::Release { .. }
+            | Write::CloseHandle { .. } => 0,
+        },
+        Command::Settle(marks) => marks.len() * 32,
+        _ => 0,
+    };
+    body + 256
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(key: u8) -> (Command, Purpose) {
+        let session = SessionId([key; 16]);
+        (
+            Command::EndSession { session, cause: EndCause::Failed },
+            Purpose::SessionEnd(session, EndCause::Failed),
+        )
+    }
+
+    fn add(proposals: &mut Proposals, keys: std::ops::Range<u8>) {
+        for key in keys {
+            let (command, purpose) = end(key);
+            proposals.add(command, purpose);
+        }
+    }
+
+    #[test]
+    fn what_comes_while_batches_are_under_way_goes_together() {
+        let mut proposals = Proposals::default();
+        for key in 0..3 {
+            add(&mut proposals, key..key + 1);
+            assert_eq!(proposals.next_batch().expect("room").1.len(), 1);
+        }
+        add(&mut proposals, 3..9);
+        assert!(proposals.next_batch().is_none(), "no room");
+
+        assert_eq!(proposals.take(BatchId(2)).expect("known").len(), 1);
+
+        assert_eq!(proposals.next_batch().expect("room").1.len(), 6);
+    }
+
+    #[test]
+    fn a_batch_that_was_not_taken_goes_first_after_a_pause() {
+        let mut proposals = Proposals::default();
+        add(&mut proposals, 0..1);
+        let (batch, commands) = proposals.next_batch().expect("room");
+        add(&mut proposals, 1..2);
+
+        proposals.put_back(Time::from_millis(100), batch);
+
+        assert!(proposals.next_batch().is_none(), "paused");
+        proposals.resume(Time::from_millis(119));
+        assert!(proposals.next_batch().is_none(), "still paused");
+        proposals.resume(Time::from_millis(120));
+        assert_eq!(proposals.next_batch().expect("room").1[0], commands[0]);
+    }
+
+    #[test]
+    fn results_of_a_former_mastership_find_nothing() {
+        let mut proposals = Proposals::default();
+        add(&mut proposals, 0..1);
+        let (old, _) = proposals.next_batch().expect("room");
+
+        let mut proposals = proposals.restarted();
+        add(&mut proposals, 1..2);
+        let (new, _) = proposals.next_batch().expect("room");
+
+        assert!(proposals.take(old).is_none());
+        assert!(new > old);
+    }
+}

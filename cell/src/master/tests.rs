@@ -1,0 +1,835 @@
+//! The master, input by input, over a log that commits when it is told to.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hasp_proto::handle::HandleToken;
+use hasp_proto::id::{Claim, Generation, SessionKey};
+use hasp_proto::limits::{CLAIM_WINDOW, PROTOCOL};
+use hasp_proto::node::{LockMode, NodeKind};
+use hasp_proto::request::{Create, OnBehalf, Open, Use};
+use hasp_proto::stream::{KeepAlive, Role};
+
+use super::*;
+
+fn t(millis: u64) -> Time {
+    Time::from_millis(millis)
+}
+
+fn key(byte: u8) -> SessionKey {
+    SessionKey::new([byte; 16])
+}
+
+fn hello(byte: u8, role: Role) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        key: key(byte),
+        role,
+        principal: "alice".into(),
+        resume: false,
+        claim: Claim(1),
+        advertise: if role == Role::Client { String::new() } else { "proxy:1".into() },
+    }
+}
+
+fn create(name: &str) -> Op {
+    Op::Open(Open {
+        name: Name::parse(name).expect("good"),
+        r#use: Use::WriteAndLock,
+        create: Some(Create {
+            must: false,
+            kind: NodeKind::File,
+            contents: Bytes::new(),
+            ephemeral: false,
+            acls: None,
+        }),
+        lock_delay: Duration::from_secs(10),
+    })
+}
+
+fn set(handle: &HandleToken, contents: &'static str) -> Op {
+    Op::SetContents { handle: handle.clone(), contents: contents.into(), if_generation: None }
+}
+
+/// A master over a log that this test commits.
+struct World {
+    now: Time,
+    core: MasterCore,
+    state: State,
+    log: VecDeque<(BatchId, LogEntry)>,
+    sent: Vec<(ConnectionId, Down)>,
+    numbers: BTreeMap<u64, u64>,
+}
+
+impl World {
+    /// A replica that does not lead.
+    fn following() -> Self {
+        let cells = [("a", vec!["h1:1", "h2:1"]), ("b", vec!["h3:1"])]
+            .map(|(cell, list)| (CellName::new(cell), list.into_iter().map(str::to_owned).collect()));
+        let rules = [("/ls/dev", "a"), ("/ls/dev/b", "b")];
+        let config = MasterConfig {
+            cell: CellName::new("a"),
+            replica: 1,
+            addresses: [(1, "h1:1".to_owned()), (2, "h2:1".to_owned())].into(),
+            map: PartitionMap::new(1, "dev", rules, cells.into()).expect("good"),
+            handle_key: Bytes::from_static(&[5; 32]),
+            terms: LeaseTerms::default(),
+        };
+        Self {
+            now: t(0),
+            core: MasterCore::new(config, Duration::from_millis(1_500)),
+            state: State::default(),
+            log: VecDeque::new(),
+            sent: Vec::new(),
+            numbers: BTreeMap::new(),
+        }
+    }
+
+    /// A master that serves under its lease.
+    fn serving() -> Self {
+        let mut world = Self::following();
+        world.elect();
+        world.commit();
+        assert!(world.core.is_serving());
+        world
+    }
+
+    fn elect(&mut self) {
+        let state = self.state.clone();
+        self.input(Input::QuorumAcknowledged(self.now));
+        self.input(Input::Elected(state));
+    }
+
+    fn input(&mut self, input: Input) {
+        self.core.handle(self.now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.core.check_invariants();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Send(connection, down) => self.sent.push((connection, down)),
+                Output::Close(connection) => self
+                    .sent
+                    .retain(|(other, down)| *other != connection || !matches!(down, Down::Welcome(_))),
+                Output::Propose(batch, entry) => self.log.push_back((batch, entry)),
+            }
+        }
+    }
+
+    /// Commits and applies everything proposed, and what that leads to.
+    fn commit(&mut self) {
+        while let Some((batch, entry)) = self.log.pop_front() {
+            let first = self.state.index() + 1;
+            let outcomes = (first..).zip(self.state.apply(&entry)).collect();
+            self.state.check_invariants();
+            let state = self.state.clone();
+            self.input(Input::Applied(batch, outcomes, state));
+        }
+    }
+
+    /// Time passes, under a master lease that is renewed, and all that becomes due is committed.
+    fn pass(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some((at, _)) = self.core.poll_timeout().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(at);
+            self.input(Input::QuorumAcknowledged(self.now));
+            self.core.handle_timeout(self.now);
+            self.drain();
+            self.commit();
+        }
+        self.now = end;
+        self.input(Input::QuorumAcknowledged(end));
+    }
+
+    fn connect(&mut self, connection: u64, hello: Hello) {
+        self.input(Input::Connected(ConnectionId(connection)));
+        self.input(Input::Received(ConnectionId(connection), vec![Up::Hello(hello)]));
+        self.commit();
+    }
+
+    fn client(&mut self, connection: u64) {
+        let byte = u8::try_from(connection).expect("few");
+        self.connect(connection, hello(byte, Role::Client));
+    }
+
+    /// Asks and does not commit; the number.
+    fn ask(&mut self, connection: u64, op: Op) -> u64 {
+        let number = self.numbers.entry(connection).or_default();
+        *number += 1;
+        let number = *number;
+        self.ask_again(connection, number, op);
+        number
+    }
+
+    fn ask_again(&mut self, connection: u64, number: u64, op: Op) {
+        self.ask_for(connection, number, None, op);
+    }
+
+    fn ask_for(&mut self, connection: u64, number: u64, on_behalf: Option<OnBehalf>, op: Op) {
+        let request =
+            Request { number: RequestNumber(number), settled_below: RequestNumber(0), on_behalf, op };
+        self.input(Input::Received(ConnectionId(connection), vec![Up::Request(request)]));
+    }
+
+    /// The answer to a request, if it has come.
+    fn answer(&self, connection: u64, number: u64) -> Option<Result<Reply, ErrorCode>> {
+        self.sent.iter().rev().find_map(|(to, down)| match down {
+            Down::Answer(answer) if to.0 == connection && answer.number.0 == number => {
+                Some(answer.result.clone().map_err(|error| error.code))
+            }
+            _ => None,
+        })
+    }
+
+    /// Asks, commits, and expects an answer.
+    fn call(&mut self, connection: u64, op: Op) -> Result<Reply, ErrorCode> {
+        let number = self.ask(connection, op);
+        self.commit();
+        self.answer(connection, number).expect("an answer")
+    }
+
+    fn open(&mut self, connection: u64, name: &str) -> HandleToken {
+        match self.call(connection, create(name)) {
+            Ok(Reply::Opened { handle, .. }) => handle,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn keep_alive(&mut self, connection: u64) {
+        let keep_alive = KeepAlive { number: self.now.as_micros() + 1, settled_below: RequestNumber(0) };
+        self.input(Input::Received(ConnectionId(connection), vec![Up::KeepAlive(keep_alive)]));
+    }
+
+    fn refusal(&self, connection: u64) -> Option<&ErrorCode> {
+        self.sent.iter().rev().find_map(|(to, down)| match down {
+            Down::Refused(error) if to.0 == connection => Some(&error.code),
+            _ => None,
+        })
+    }
+}
+
+fn on_behalf(byte: u8, number: u64, claim: u64) -> Option<OnBehalf> {
+    Some(OnBehalf {
+        session: key(byte).id(),
+        number: RequestNumber(number),
+        settled_below: RequestNumber(0),
+        claim: Claim(claim),
+        principal: "bob".into(),
+    })
+}
+
+const LOCK: fn(&HandleToken) -> Op = |handle| Op::Acquire(handle.clone(), LockMode::Exclusive);
+const TRY: fn(&HandleToken) -> Op = |handle| Op::TryAcquire(handle.clone(), LockMode::Exclusive);
+
+#[test]
+fn nothing_is_served_before_the_epoch_is_applied() {
+    let mut world = World::following();
+    world.input(Input::Deposed(Some(2)));
+    world.client(1);
+    assert_eq!(world.refusal(1), Some(&ErrorCode::NotMaster { hint: Some("h2:1".into()) }));
+
+    world.elect();
+    world.input(Input::Connected(ConnectionId(2)));
+    world.input(Input::Received(ConnectionId(2), vec![Up::Hello(hello(2, Role::Client))]));
+    assert!(matches!(world.refusal(2), Some(ErrorCode::NotMaster { .. })), "elected, but not begun");
+
+    world.commit();
+    world.client(3);
+    assert!(world.sent.iter().any(|(to, down)| to.0 == 3 && matches!(down, Down::Welcome(_))));
+    assert_eq!(world.core.epoch(), Epoch(1));
+}
+
+#[test]
+fn a_write_is_answered_when_it_is_applied_with_its_own_position() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+
+    let number = world.ask(1, set(&handle, "x"));
+    assert_eq!(world.answer(1, number), None, "not before");
+    world.commit();
+
+    let positions: Vec<_> = world
+        .sent
+        .iter()
+        .filter_map(|(_, down)| match down {
+            Down::Answer(answer) => answer.position.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(positions.last().expect("answered").index, world.state.index());
+    assert!(positions.windows(2).all(|pair| pair[0].index < pair[1].index), "{positions:?}");
+}
+
+#[test]
+fn a_read_waits_for_the_master_lease() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    world.now = t(1_350); // 1.5 s less a tenth after the last acknowledgement.
+
+    let number = world.ask(1, Op::GetStat(handle));
+    assert_eq!(world.answer(1, number), None);
+
+    world.input(Input::QuorumAcknowledged(t(1_340)));
+    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Stat(_)))));
+}
+
+#[test]
+fn a_write_asked_again_takes_effect_once_and_gets_its_first_answer() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let op = set(&handle, "x");
+    let number = world.ask(1, op.clone());
+    world.commit();
+    let first = world.answer(1, number);
+    let index = world.state.index();
+
+    world.sent.clear();
+    world.ask_again(1, number, op);
+    world.commit();
+
+    assert_eq!(world.answer(1, number), first);
+    assert_eq!(world.state.index(), index, "nothing went into the log");
+}
+
+#[test]
+fn an_open_that_created_says_so_again() {
+    let mut world = World::serving();
+    world.client(1);
+    let number = world.ask(1, create("/ls/dev/f"));
+    world.commit();
+
+    world.sent.clear();
+    world.ask_again(1, number, create("/ls/dev/f"));
+
+    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Opened { created: true, .. }))));
+}
+
+#[test]
+fn a_write_whose_outcome_is_unknown_is_unavailable_and_safe_to_repeat() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let op = set(&handle, "x");
+    let number = world.ask(1, op.clone());
+    let (batch, entry) = world.log.pop_front().expect("proposed");
+
+    world.input(Input::Unknown(batch));
+    assert_eq!(world.answer(1, number), Some(Err(ErrorCode::Unavailable)));
+    world.state.apply(&entry); // It was applied after all.
+    world.ask_again(1, number, op);
+    world.commit();
+
+    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Written { .. }))));
+    let node = world.state.node(&Name::parse("/ls/dev/f").expect("good")).expect("there").clone();
+    assert_eq!(node.content_generation, Generation(node.instance.0 + 1), "written once");
+}
+
+#[test]
+fn a_batch_that_the_log_did_not_take_is_proposed_again_after_a_pause() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let number = world.ask(1, set(&handle, "x"));
+    let (batch, _) = world.log.pop_front().expect("proposed");
+
+    world.input(Input::NotProposed(batch));
+    assert!(world.log.is_empty());
+    world.pass(Duration::from_millis(20));
+
+    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Written { .. }))));
+}
+
+#[test]
+fn what_comes_in_one_message_goes_into_one_entry() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let ups = (10..20)
+        .map(|number| {
+            let number = RequestNumber(number);
+            let settled_below = RequestNumber(0);
+            Up::Request(Request { number, settled_below, on_behalf: None, op: set(&handle, "x") })
+        })
+        .collect();
+
+    world.input(Input::Received(ConnectionId(1), ups));
+
+    assert_eq!(world.log.len(), 1);
+    assert_eq!(world.log[0].1.commands.len(), 10);
+}
+
+#[test]
+fn waiters_get_the_lock_first_come_first_served() {
+    let mut world = World::serving();
+    let handles: Vec<_> = (1..=4)
+        .map(|connection| {
+            world.client(connection);
+            world.open(connection, "/ls/dev/lock")
+        })
+        .collect();
+    let numbers: Vec<_> =
+        (1u64..).zip(&handles).map(|(connection, handle)| world.ask(connection, LOCK(handle))).collect();
+    world.commit();
+
+    let mut generations = Vec::new();
+    for (place, connection) in (1u64..=4).enumerate() {
+        let Some(Ok(Reply::Acquired { lock_generation })) = world.answer(connection, numbers[place]) else {
+            panic!("{connection} should hold the lock")
+        };
+        generations.push(lock_generation);
+        for (later, number) in (1u64..).zip(&numbers).skip(place + 1) {
+            assert_eq!(world.answer(later, *number), None, "{later} waits");
+        }
+        assert_eq!(world.call(connection, Op::Release(handles[place].clone())), Ok(Reply::Released));
+    }
+    assert!(generations.is_sorted_by(|a, b| a < b), "{generations:?}");
+}
+
+#[test]
+fn shared_holders_come_in_together_but_do_not_overtake_a_writer() {
+    let mut world = World::serving();
+    let shared = |handle: &HandleToken| Op::Acquire(handle.clone(), LockMode::Shared);
+    let handles: Vec<_> = (1..=5)
+        .map(|connection| {
+            world.client(connection);
+            world.open(connection, "/ls/dev/lock")
+        })
+        .collect();
+    world.call(1, shared(&handles[0])).expect("free");
+    let writer = world.ask(2, LOCK(&handles[1]));
+    world.commit();
+    let late = [world.ask(3, shared(&handles[2])), world.ask(4, shared(&handles[3]))];
+    world.commit();
+    assert_eq!(world.answer(3, late[0]), None, "behind the writer");
+
+    world.call(1, Op::Release(handles[0].clone())).expect("held");
+    assert!(world.answer(2, writer).is_some());
+    world.call(2, Op::Release(handles[1].clone())).expect("held");
+
+    assert!(world.answer(3, late[0]).is_some() && world.answer(4, late[1]).is_some(), "both at once");
+}
+
+#[test]
+fn try_acquire_does_not_wait_and_does_not_overtake() {
+    let mut world = World::serving();
+    let handles: Vec<_> = (1..=3)
+        .map(|connection| {
+            world.client(connection);
+            world.open(connection, "/ls/dev/lock")
+        })
+        .collect();
+    world.call(1, LOCK(&handles[0])).expect("free");
+
+    assert_eq!(world.call(2, TRY(&handles[1])), Err(ErrorCode::LockHeld));
+
+    world.ask(2, LOCK(&handles[1]));
+    world.commit();
+    world.ask(1, Op::Release(handles[0].clone()));
+    let number = world.ask(3, TRY(&handles[2]));
+    world.commit();
+    assert_eq!(world.answer(3, number), Some(Err(ErrorCode::LockHeld)));
+}
+
+#[test]
+fn a_waiter_that_moved_is_answered_when_its_first_request_was_granted_through_the_old_proxy() {
+    let mut world = World::serving();
+    world.connect(8, hello(8, Role::Proxy));
+    world.connect(9, hello(9, Role::Proxy));
+    world.client(1);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    world.ask_for(8, 1, on_behalf(2, 1, 1), create("/ls/dev/lock"));
+    world.commit();
+    let Some(Ok(Reply::Opened { handle, .. })) = world.answer(8, 1) else { panic!("opened") };
+    world.ask_for(8, 2, on_behalf(2, 2, 1), LOCK(&handle)); // Through the proxy that it then leaves.
+    world.ask_for(9, 1, on_behalf(2, 2, 2), LOCK(&handle));
+    world.commit();
+
+    world.call(1, Op::Release(held)).expect("held");
+
+    assert!(matches!(world.answer(9, 1), Some(Ok(Reply::Acquired { .. }))));
+    let record = world.state.client(key(2).id()).expect("it holds the lock");
+    assert_eq!((record.via, record.claim), (Some(key(9).id()), Claim(2)), "and speaks where it is");
+}
+
+#[test]
+fn a_cancelled_waiter_is_answered_and_passed_over() {
+    let mut world = World::serving();
+    let handles: Vec<_> = (1..=3)
+        .map(|connection| {
+            world.client(connection);
+            world.open(connection, "/ls/dev/lock")
+        })
+        .collect();
+    world.call(1, LOCK(&handles[0])).expect("free");
+    let second = world.ask(2, LOCK(&handles[1]));
+    let third = world.ask(3, LOCK(&handles[2]));
+    world.commit();
+
+    world.input(Input::Received(ConnectionId(2), vec![Up::Cancel(RequestNumber(second))]));
+    assert_eq!(world.answer(2, second), Some(Err(ErrorCode::Cancelled)));
+    world.call(1, Op::Close(handles[0].clone())).expect("closing never fails");
+
+    assert!(matches!(world.answer(3, third), Some(Ok(Reply::Acquired { .. }))), "closing frees the lock");
+}
+
+#[test]
+fn closing_a_handle_cancels_its_waiting_acquire() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    let waiting = world.open(2, "/ls/dev/lock");
+    let number = world.ask(2, LOCK(&waiting));
+    world.commit();
+
+    assert_eq!(world.call(2, Op::Close(waiting)), Ok(Reply::Closed));
+
+    assert_eq!(world.answer(2, number), Some(Err(ErrorCode::Cancelled)));
+}
+
+#[test]
+fn waiters_on_a_deleted_node_are_told() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    let waiting = world.open(2, "/ls/dev/lock");
+    let number = world.ask(2, LOCK(&waiting));
+    world.commit();
+
+    world.call(1, Op::Delete(held)).expect("empty");
+
+    assert_eq!(world.answer(2, number), Some(Err(ErrorCode::StaleHandle)));
+}
+
+#[test]
+fn a_lock_lost_by_expiry_is_granted_after_its_lock_delay() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    let waiting = world.open(2, "/ls/dev/lock");
+    let number = world.ask(2, LOCK(&waiting));
+    world.commit();
+
+    for _ in 0..10 {
+        world.keep_alive(2);
+        world.pass(Duration::from_secs(2)); // The first says nothing and runs out after 12 s.
+        assert_eq!(world.answer(2, number), None, "at {:?}", world.now);
+    }
+    world.keep_alive(2);
+    world.pass(Duration::from_secs(4));
+
+    assert!(matches!(world.answer(2, number), Some(Ok(Reply::Acquired { .. }))), "12 s + 10 s");
+    assert_eq!(world.core.session_count(), 1);
+}
+
+#[test]
+fn a_session_that_ends_by_its_own_wish_frees_its_lock_at_once() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    let waiting = world.open(2, "/ls/dev/lock");
+    let number = world.ask(2, LOCK(&waiting));
+    world.commit();
+
+    world.input(Input::Received(ConnectionId(1), vec![Up::EndSession]));
+    world.commit();
+
+    assert!(matches!(world.answer(2, number), Some(Ok(Reply::Acquired { .. }))));
+}
+
+#[test]
+fn the_clients_of_a_lost_proxy_keep_their_locks_for_the_claim_window() {
+    let mut world = World::serving();
+    world.connect(9, hello(9, Role::Proxy));
+    world.ask_for(9, 1, on_behalf(1, 1, 1), create("/ls/dev/lock"));
+    world.commit();
+    let Some(Ok(Reply::Opened { handle, .. })) = world.answer(9, 1) else { panic!("opened") };
+    world.ask_for(9, 2, on_behalf(1, 2, 1), LOCK(&handle));
+    world.commit();
+    let name = Name::parse("/ls/dev/lock").expect("good");
+    let is_held = |world: &World| world.state.node(&name).expect("there").lock.mode().is_some();
+
+    world.pass(Duration::from_secs(12)); // The proxy's session runs out.
+    assert_eq!(world.core.session_count(), 0);
+    world.pass(CLAIM_WINDOW - Duration::from_secs(1));
+    assert!(is_held(&world), "orphaned, not released (proxy-3)");
+
+    world.pass(Duration::from_secs(2));
+    assert!(!is_held(&world));
+    assert!(world.state.node(&name).expect("there").lock.is_delayed(), "lost by failure");
+}
+
+#[test]
+fn a_proxy_that_loses_a_client_says_how() {
+    let mut world = World::serving();
+    world.connect(9, hello(9, Role::Proxy));
+    let mut number = 0;
+    for (byte, cause, is_delayed) in [(1, EndCause::Closed, false), (2, EndCause::Failed, true)] {
+        let name = format!("/ls/dev/lock{byte}");
+        world.ask_for(9, number + 1, on_behalf(byte, 1, 1), create(&name));
+        world.commit();
+        let Some(Ok(Reply::Opened { handle, .. })) = world.answer(9, number + 1) else { panic!("opened") };
+        world.ask_for(9, number + 2, on_behalf(byte, 2, 1), LOCK(&handle));
+        world.ask_for(9, number + 3, on_behalf(byte, 3, 1), Op::EndClient(cause));
+        world.commit();
+        number += 3;
+
+        assert_eq!(world.answer(9, number), Some(Ok(Reply::Noted)));
+        let lock = &world.state.node(&Name::parse(&name).expect("good")).expect("there").lock;
+        assert_eq!((lock.mode(), lock.is_delayed()), (None, is_delayed), "{cause:?}");
+    }
+}
+
+#[test]
+fn a_client_that_moved_to_another_proxy_is_not_ended_by_its_old_one() {
+    let mut world = World::serving();
+    world.connect(8, hello(8, Role::Proxy));
+    world.connect(9, hello(9, Role::Proxy));
+    world.ask_for(8, 1, on_behalf(1, 1, 1), create("/ls/dev/lock"));
+    world.commit();
+    let Some(Ok(Reply::Opened { handle, .. })) = world.answer(8, 1) else { panic!("opened") };
+    world.ask_for(8, 2, on_behalf(1, 2, 1), LOCK(&handle));
+    world.commit();
+
+    world.ask_for(9, 1, on_behalf(1, 0, 2), Op::Claim); // It moved, and says nothing else.
+    world.commit();
+    assert_eq!(world.answer(9, 1), Some(Ok(Reply::Noted)));
+    world.ask_for(8, 3, on_behalf(1, 0, 1), Op::EndClient(EndCause::Failed));
+    world.commit();
+
+    assert_eq!(world.answer(8, 3), Some(Err(ErrorCode::SessionMoved)));
+    let lock = &world.state.node(&Name::parse("/ls/dev/lock").expect("good")).expect("there").lock;
+    assert_eq!((lock.mode(), lock.is_delayed()), (Some(LockMode::Exclusive), false));
+}
+
+#[test]
+fn a_claim_of_a_client_that_is_not_known_costs_nothing() {
+    let mut world = World::serving();
+    world.connect(9, hello(9, Role::Proxy));
+
+    world.ask_for(9, 1, on_behalf(1, 0, 2), Op::Claim);
+
+    assert_eq!(world.answer(9, 1), Some(Ok(Reply::Noted)));
+    assert!(world.log.is_empty());
+}
+
+#[test]
+fn a_session_ended_by_its_own_wish_is_closed_even_if_the_first_try_was_lost() {
+    let mut world = World::serving();
+    world.client(1);
+    let held = world.open(1, "/ls/dev/lock");
+    world.call(1, LOCK(&held)).expect("free");
+    world.input(Input::Received(ConnectionId(1), vec![Up::EndSession]));
+    let (batch, _) = world.log.pop_front().expect("proposed");
+
+    world.input(Input::Unknown(batch));
+    world.commit();
+
+    let lock = &world.state.node(&Name::parse("/ls/dev/lock").expect("good")).expect("there").lock;
+    assert_eq!((lock.mode(), lock.is_delayed()), (None, false));
+}
+
+#[test]
+fn a_second_election_without_a_word_of_the_first_ones_end_begins_anew() {
+    let mut world = World::serving();
+    world.client(1);
+
+    world.elect();
+    world.commit();
+
+    assert_eq!(world.core.epoch(), Epoch(2));
+    assert!(matches!(world.refusal(1), Some(ErrorCode::NotMaster { .. })), "it must come back");
+    assert_eq!(world.core.session_count(), 1);
+}
+
+#[test]
+fn only_proxies_and_routers_speak_for_others() {
+    let mut world = World::serving();
+    world.client(1);
+    world.ask_for(1, 1, on_behalf(2, 1, 1), create("/ls/dev/f"));
+    world.ask_for(1, 2, None, Op::Settle(vec![]));
+
+    assert_eq!(world.answer(1, 1), Some(Err(ErrorCode::PermissionDenied)));
+    assert_eq!(world.answer(1, 2), Some(Err(ErrorCode::PermissionDenied)));
+}
+
+#[test]
+fn settled_answers_are_forgotten_in_one_entry_a_second_later() {
+    let mut world = World::serving();
+    world.connect(9, hello(9, Role::Proxy));
+    for byte in 1..=3 {
+        world.ask_for(9, u64::from(byte), on_behalf(byte, 1, 1), create("/ls/dev/f"));
+    }
+    world.commit();
+    assert!(world.state.client(key(1).id()).is_some());
+
+    let marks = (1..=3).map(|byte| (key(byte).id(), RequestNumber(2))).collect();
+    world.ask_for(9, 4, None, Op::Settle(marks));
+    assert!(world.log.is_empty(), "they wait for company");
+    let index = world.state.index();
+    world.keep_alive(9);
+    world.pass(Duration::from_secs(2));
+
+    assert_eq!(world.state.index(), index + 1);
+    assert!(world.state.client(key(1).id()).is_none(), "the state does not grow with the clients");
+}
+
+#[test]
+fn a_new_master_keeps_sessions_locks_and_handles_and_tells_of_the_fail_over() {
+    let mut old = World::serving();
+    old.client(1);
+    let handle = old.open(1, "/ls/dev/lock");
+    old.call(1, LOCK(&handle)).expect("free");
+    let mut world = World::following();
+    world.state = old.state.clone();
+    world.elect();
+    world.commit();
+    assert_eq!(world.core.epoch(), Epoch(2));
+
+    world.connect(1, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+
+    assert!(world.sent.iter().any(|(_, down)| matches!(down, Down::Welcome(welcome) if welcome.resumed)));
+    let news = News::FailOver { cell: CellName::new("a"), epoch: Epoch(2) };
+    assert!(world.sent.iter().any(|(_, down)| matches!(down, Down::News { item, .. } if *item == news)));
+    world.numbers.insert(1, 10);
+    assert!(matches!(world.call(1, LOCK(&handle)), Ok(Reply::Acquired { .. })), "it holds it already");
+    assert_eq!(world.call(1, Op::Release(handle)), Ok(Reply::Released));
+}
+
+#[test]
+fn a_session_that_does_not_come_back_is_ended_after_the_longest_lease() {
+    let mut old = World::serving();
+    old.client(1);
+    let mut world = World::following();
+    world.state = old.state.clone();
+    world.elect();
+    world.commit();
+
+    world.pass(LEASE_MAX - Duration::from_millis(1));
+    assert_eq!(world.core.session_count(), 1);
+    world.pass(Duration::from_millis(2));
+    assert_eq!(world.core.session_count(), 0);
+    assert!(world.state.session(key(1).id()).is_none());
+}
+
+#[test]
+fn a_session_the_cell_does_not_know_cannot_be_resumed() {
+    let mut world = World::serving();
+
+    world.connect(1, Hello { resume: true, ..hello(1, Role::Client) });
+
+    assert_eq!(world.refusal(1), Some(&ErrorCode::SessionExpired));
+}
+
+#[test]
+fn a_session_whose_connection_was_lost_while_it_was_created_runs_out() {
+    let mut world = World::serving();
+    world.input(Input::Connected(ConnectionId(1)));
+    world.input(Input::Received(ConnectionId(1), vec![Up::Hello(hello(1, Role::Client))]));
+    world.input(Input::Disconnected(ConnectionId(1)));
+    world.commit();
+    assert!(world.state.session(key(1).id()).is_some());
+
+    world.pass(Duration::from_secs(13));
+
+    assert!(world.state.session(key(1).id()).is_none());
+}
+
+#[test]
+fn a_deposed_master_says_so_and_serves_nobody() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let number = world.ask(1, set(&handle, "x"));
+
+    world.input(Input::Deposed(Some(2)));
+
+    assert_eq!(world.refusal(1), Some(&ErrorCode::NotMaster { hint: Some("h2:1".into()) }));
+    world.commit(); // The entry is applied nevertheless, and nobody is told (`fail-3`).
+    assert_eq!(world.answer(1, number), None);
+}
+
+#[test]
+fn an_entry_of_an_epoch_that_is_over_makes_the_master_begin_anew() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    world.ask(1, set(&handle, "x"));
+    // Another mastership began before the entry was applied.
+    let other =
+        LogEntry { epoch: Epoch(1), commands: vec![Command::MasterEpoch { replica: 2, genesis: None }] };
+    world.state.apply(&other);
+
+    world.commit();
+
+    assert_eq!(world.core.epoch(), Epoch(3), "its own, after the other's");
+    assert!(world.core.is_serving());
+    assert!(matches!(world.refusal(1), Some(ErrorCode::NotMaster { .. })));
+}
+
+#[test]
+fn names_of_other_cells_and_namespaces_are_refused() {
+    let mut world = World::serving();
+    world.client(1);
+
+    assert_eq!(world.call(1, create("/ls/dev/b/f")), Err(ErrorCode::WrongCell { map_version: 1 }));
+    assert_eq!(world.call(1, create("/ls/prod/f")), Err(ErrorCode::NotFound));
+}
+
+#[test]
+fn handles_are_good_for_their_session_use_and_node_only() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let handle = world.open(1, "/ls/dev/f");
+    let reading = Op::Open(Open {
+        name: Name::parse("/ls/dev/f").expect("good"),
+        r#use: Use::Read,
+        create: None,
+        lock_delay: Duration::ZERO,
+    });
+    let Ok(Reply::Opened { handle: reader, created: false, .. }) = world.call(1, reading) else {
+        panic!("opened")
+    };
+
+    assert_eq!(world.call(1, set(&reader, "x")), Err(ErrorCode::PermissionDenied));
+    assert_eq!(
+        world.call(1, LOCK(&reader)),
+        Err(ErrorCode::PermissionDenied),
+        "both modes need write permission"
+    );
+    assert_eq!(world.call(2, Op::GetStat(handle.clone())), Err(ErrorCode::StaleHandle), "another's handle");
+    let nonsense = HandleToken::new(Bytes::from_static(b"nonsense"));
+    assert_eq!(world.call(1, Op::GetStat(nonsense)), Err(ErrorCode::StaleHandle));
+    world.call(1, Op::Delete(handle.clone())).expect("empty");
+    assert_eq!(world.call(1, Op::GetStat(handle)), Err(ErrorCode::StaleHandle));
+}
+
+#[test]
+fn contents_beyond_the_limit_are_refused_and_at_the_limit_taken() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let set = |bytes: usize| Op::SetContents {
+        handle: handle.clone(),
+        contents: vec![0; bytes].into(),
+        if_generation: None,
+    };
+
+    assert!(world.call(1, set(262_144)).is_ok());
+    assert_eq!(world.call(1, set(262_145)), Err(ErrorCode::TooLarge));
+}

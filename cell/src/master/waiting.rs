@@ -1,0 +1,171 @@
+//! Who waits for which lock: first come, first served, in the master's memory only (`lock-2`).
+//!
+//! A waiter leaves its queue to have its acquisition logged and comes back to its place if the
+//! lock was not free after all. Shared waiters at the head go together; nobody overtakes an
+//! exclusive one, so writers do not starve.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::name::Name;
+use hasp_proto::node::LockMode;
+
+use super::requests::{Actor, LockRequest};
+use crate::state::{Holder, HolderId, Node};
+
+/// One request for a lock.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Waiter {
+    /// Session on which it came.
+    pub(super) speaker: SessionId,
+    pub(super) actor: Actor,
+    /// The speaker's number of the request.
+    pub(super) number: RequestNumber,
+    pub(super) lock: LockRequest,
+    /// Its place among all that ever came.
+    arrival: u64,
+}
+
+impl Waiter {
+    /// Whether its handle has the lock already.
+    fn holds(&self, node: &Node) -> bool {
+        let id = HolderId { session: self.actor.client, opened_by: self.lock.holder.opened_by };
+        node.lock.is_held_by(id)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    arrivals: u64,
+    by_name: BTreeMap<Name, Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiters: VecDeque<Waiter>,
+    /// Taken out for the log and not decided yet.
+    trying: usize,
+}
+
+impl Queues {
+    /// Whether somebody waits, or has just been taken out to try.
+    pub(super) fn has_waiters(&self, name: &Name) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Somebody comes for a lock.
+    pub(super) fn arrive(
+        &mut self,
+        speaker: SessionId,
+        actor: Actor,
+        number: RequestNumber,
+        lock: LockRequest,
+    ) -> Waiter {
+        self.arrivals += 1;
+        Waiter { speaker, actor, number, lock, arrival: self.arrivals }
+    }
+
+    /// To the end of the queue.
+    pub(super) fn push(&mut self, waiter: Waiter) {
+        let name = waiter.lock.holder.name.clone();
+        self.by_name.entry(name).or_default().waiters.push_back(waiter);
+    }
+
+    /// Back to its place: its try did not succeed.
+    pub(super) fn put_back(&mut self, waiter: Waiter) {
+        let name = waiter.lock.holder.name.clone();
+        let queue = self.by_name.entry(name).or_default();
+        queue.trying = queue.trying.saturating_sub(1);
+        let place = queue.waiters.partition_point(|other| other.arrival < waiter.arrival);
+        queue.waiters.insert(place, waiter);
+    }
+
+    /// Takes out those whose turn it is, given the node as it is; and those for whom it never will be.
+    pub(super) fn next(&mut self, name: &Name, node: Option<&Node>) -> (Vec<Waiter>, Vec<Waiter>) {
+        let Some(queue) = self.by_name.get_mut(name) else { return Default::default() };
+        queue.trying = 0;
+        let instance = node.map(|node| node.instance);
+        let (waiters, stale): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut queue.waiters)
+            .into_iter()
+            .partition(|waiter| Some(waiter.lock.holder.instance) == instance);
+        queue.waiters = waiters;
+        let mut ready = Vec::new();
+        if let Some(node) = node {
+            // Whoever has it already waits for nobody: it asked again through another proxy, while its
+            // first request was granted through the one that it had left.
+            let (holding, waiting): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut queue.waiters).into_iter().partition(|waiter| waiter.holds(node));
+            ready = holding;
+            queue.waiters = waiting.into();
+        }
+        if let Some(node) = node
+            && !node.lock.is_delayed()
+        {
+            let mut mode = node.lock.mode();
+            while let Some(head) = queue.waiters.front() {
+                let wanted = head.lock.mode;
+                let fits = mode.is_none() || (mode == Some(LockMode::Shared) && wanted == LockMode::Shared);
+                if !fits {
+                    break;
+                }
+                mode = Some(wanted);
+                ready.extend(queue.waiters.pop_front());
+            }
+        }
+        queue.trying = ready.len();
+        if queue.waiters.is_empty() && queue.trying == 0 {
+            self.by_name.remove(name);
+        }
+        (ready, stale.into())
+    }
+
+    /// The caller no longer waits; whether it was found.
+    pub(super) fn drop_request(&mut self, speaker: SessionId, number: RequestNumber) -> bool {
+        !self.drop_if(|waiter| waiter.speaker == speaker && waiter.number == number).is_empty()
+    }
+
+    /// The handle was closed.
+    pub(super) fn drop_handle(&mut self, holder: &Holder, client: SessionId) -> Vec<Waiter> {
+        let Some(queue) = self.by_name.get_mut(&holder.name) else { return Vec::new() };
+        let is_its = |waiter: &Waiter| {
+            waiter.actor.client == client && waiter.lock.holder.opened_by == holder.opened_by
+        };
+        let (dropped, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut queue.waiters).into_iter().partition(is_its);
+        queue.waiters = kept.into();
+        self.tidy();
+        dropped
+    }
+
+    /// The client is gone.
+    pub(super) fn drop_client(&mut self, client: SessionId) -> Vec<Waiter> {
+        self.drop_if(|waiter| waiter.actor.client == client)
+    }
+
+    /// The session is over; nobody is there to hear an answer.
+    pub(super) fn drop_speaker(&mut self, speaker: SessionId) {
+        self.drop_if(|waiter| waiter.speaker == speaker);
+    }
+
+    fn drop_if(&mut self, is_meant: impl Fn(&Waiter) -> bool) -> Vec<Waiter> {
+        let mut dropped = Vec::new();
+        for queue in self.by_name.values_mut() {
+            let (out, kept): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut queue.waiters).into_iter().partition(&is_meant);
+            dropped.extend(out);
+            queue.waiters = kept.into();
+        }
+        self.tidy();
+        dropped
+    }
+
+    fn tidy(&mut self) {
+        self.by_name.retain(|_, queue| !queue.waiters.is_empty() || queue.trying > 0);
+    }
+
+    pub(super) fn check_invariants(&self) {
+        for (name, queue) in &self.by_name {
+            assert!(!queue.waiters.is_empty() || queue.trying > 0, "an empty queue for {name}");
+        }
+    }
+}

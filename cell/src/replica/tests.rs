@@ -1,0 +1,14 @@
+//! Whole replicas over an in-memory network and memory disks, in paused time.
+
+mod cuts;
+mod founding;
+mod leading;
+mod partitions;
+mod rebuilding;
+mod snapshots;
+mod swarm;
+mod votes;
+mod world;
+mod write_loss;
+
+pub use world::Items;

@@ -1,0 +1,358 @@
+//! The replicated state of a cell: a pure function of its log.
+//!
+//! No clock, no randomness, no hash order, no I/O: the same entries give the same state, the same
+//! outcomes and the same [`checksum`](State::checksum) on every replica. Everything that grows lives in
+//! persistent maps, so a clone costs the same at any size: snapshots and the master's reads work on
+//! clones while entries go on being applied.
+//!
+//! Here the parts are put together; each owns its fields and its rules: `tree` and `node` what is stored,
+//! `lock` who holds what, `sessions` and `clients` who may ask, `writes` what can be asked, `genesis` how a cell
+//! begins, `snapshot` and `codec` the bytes.
+
+mod clients;
+mod codec;
+mod command;
+mod genesis;
+mod lock;
+mod node;
+mod outcome;
+mod sessions;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod writes;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hasp_proto::id::{Claim, Epoch, Instance, RequestNumber, SessionId};
+use hasp_proto::name::Name;
+use hasp_proto::position::Position;
+use hasp_proto::request::EndCause;
+
+pub use clients::{ClientRecord, LockId};
+pub use codec::DecodeError;
+pub use command::{ClientWrite, Command, Create, CreateSession, Genesis, Holder, LogEntry, Write};
+pub use lock::{DelayMark, HolderId, Lock, MarkId};
+pub use node::Node;
+pub use outcome::{Outcome, Rejection};
+pub use sessions::SessionRecord;
+pub use snapshot::SnapshotError;
+
+use clients::Clients;
+use sessions::Sessions;
+use tree::Tree;
+
+/// The state of one cell after some prefix of its log; the default is the state before the first entry.
+#[derive(Clone, Default, PartialEq)]
+pub struct State {
+    /// `None` until the first `MasterEpoch`.
+    genesis: Option<Arc<Genesis>>,
+    epoch: Epoch,
+    master: Option<u64>,
+    /// Commands applied, the rejected ones included.
+    index: u64,
+    /// The last instance number or generation given out.
+    stamp: u64,
+    tree: Tree,
+    sessions: Sessions,
+    clients: Clients,
+}
+
+/// What the log does.
+impl State {
+    /// Applies one entry: one outcome for each command, in order.
+    ///
+    /// Every command counts towards [`index`](State::index), a rejected one too, so each has a position of its own.
+    pub fn apply(&mut self, entry: &LogEntry) -> Vec<Outcome> {
+        entry.commands.iter().map(|command| self.apply_command(entry.epoch, command)).collect()
+    }
+
+    fn apply_command(&mut self, epoch: Epoch, command: &Command) -> Outcome {
+        self.index += 1;
+        if epoch != self.epoch {
+            return Outcome::Rejected(Rejection::WrongEpoch { current: self.epoch });
+        }
+        if let Command::MasterEpoch { replica, genesis } = command {
+            return self.begin_epoch(*replica, genesis.as_ref());
+        }
+        if self.genesis.is_none() {
+            return Outcome::Rejected(Rejection::NoGenesis);
+        }
+        match command {
+            Command::MasterEpoch { .. } => unreachable!("handled above"),
+            Command::CreateSession(create) => self.create_session(create),
+            Command::EndSession { session, cause } => self.end_session(*session, *cause),
+            Command::ClientWrite(write) => self.client_write(write),
+            Command::EndClient { session, via, claim, cause } => {
+                self.end_client(*session, *via, *claim, *cause)
+            }
+            Command::ClaimClient { session, via, claim } => self.claim_client(*session, *via, *claim),
+            Command::Settle(clients) => self.settle(clients),
+            Command::EndLockDelay { name, instance, began } => self.end_lock_delay(name, *instance, *began),
+            Command::OrphanEnd { session, orphaned_at } => self.orphan_end(*session, *orphaned_at),
+        }
+    }
+
+    fn begin_epoch(&mut self, replica: u64, genesis: Option<&Genesis>) -> Outcome {
+        if self.genesis.is_none() {
+            let Some(genesis) = genesis else {
+                return Outcome::Rejected(Rejection::NoGenesis);
+            };
+            genesis::plant(genesis, &mut self.tree, &mut self.stamp);
+            self.genesis = Some(Arc::new(genesis.clone()));
+        }
+        self.epoch = self.epoch.next();
+        self.master = Some(replica);
+        Outcome::EpochBegun(self.epoch)
+    }
+
+    fn create_session(&mut self, create: &CreateSession) -> Outcome {
+        let CreateSession { session, role, principal, advertise, claim } = create;
+        let existed = self.sessions.contains(*session);
+        if !existed {
+            let (principal, advertise) = (principal.clone(), advertise.clone());
+            let record = SessionRecord { role: *role, principal, advertise, created_at: self.index };
+            self.sessions.insert(*session, record);
+        }
+        self.clients.attach_own(*session, *claim, principal);
+        Outcome::SessionCreated { existed }
+    }
+
+    /// Ends a session. Its own locks go with it, unless its client has moved behind a proxy; the clients
+    /// that spoke through it are orphaned whatever the cause, since they will come back through another.
+    fn end_session(&mut self, session: SessionId, cause: EndCause) -> Outcome {
+        self.sessions.remove(session);
+        let is_own = self.clients.get(session).is_some_and(|record| record.via.is_none());
+        let unlocked = if is_own { self.strip(session, cause) } else { Vec::new() };
+        self.tidy(session);
+        for client in self.clients.orphan(session, self.index) {
+            self.tidy(client);
+        }
+        Outcome::SessionEnded { unlocked }
+    }
+
+    fn end_client(&mut self, session: SessionId, via: SessionId, claim: Claim, cause: EndCause) -> Outcome {
+        if !self.speaker_stands(session, Some(via)) {
+            return writes::expired(via);
+        }
+        if let Err(moved) = self.clients.claim(session, via, claim) {
+            return moved.into();
+        }
+        let unlocked = self.strip(session, cause);
+        self.tidy(session);
+        Outcome::ClientEnded { unlocked }
+    }
+
+    /// Of a client that is not known there is nothing to claim.
+    fn claim_client(&mut self, session: SessionId, via: SessionId, claim: Claim) -> Outcome {
+        if !self.speaker_stands(session, Some(via)) {
+            return writes::expired(via);
+        }
+        match self.clients.claim(session, via, claim) {
+            Ok(()) => Outcome::Noted,
+            Err(moved) => moved.into(),
+        }
+    }
+
+    fn orphan_end(&mut self, session: SessionId, orphaned_at: u64) -> Outcome {
+        let is_still = |record: &ClientRecord| record.orphaned_at == Some(orphaned_at);
+        if !self.clients.get(session).is_some_and(is_still) {
+            return Outcome::Noted;
+        }
+        let unlocked = self.strip(session, EndCause::Failed);
+        self.tidy(session);
+        Outcome::ClientEnded { unlocked }
+    }
+
+    fn settle(&mut self, clients: &[(SessionId, RequestNumber)]) -> Outcome {
+        for (session, below) in clients {
+            self.clients.settle(*session, *below);
+            self.tidy(*session);
+        }
+        Outcome::Noted
+    }
+
+    fn end_lock_delay(&mut self, name: &Name, instance: Instance, began: u64) -> Outcome {
+        if let Some(node) = self.tree.get_mut(name, instance)
+            && node.lock.end_delay(began)
+        {
+            self.tree.note_delays(name);
+        }
+        Outcome::Noted
+    }
+
+    /// Takes everything off a client: its answers, and its locks, which are free at once or after their
+    /// lock-delay. Names of the nodes unlocked, in order, each once.
+    fn strip(&mut self, session: SessionId, cause: EndCause) -> Vec<Name> {
+        let mut unlocked = Vec::new();
+        for LockId { name, instance, opened_by } in self.clients.strip(session) {
+            let node =
+                self.tree.get_mut(&name, instance).expect("locks are listed only on nodes that are there");
+            let holder = HolderId { session, opened_by };
+            match cause {
+                EndCause::Closed => node.lock.release(holder),
+                EndCause::Failed => node.lock.lose(holder, self.index),
+            };
+            self.tree.note_delays(&name);
+            unlocked.push(name);
+        }
+        unlocked.dedup();
+        unlocked
+    }
+
+    /// Forgets what need not be known of a client (`proxy-1`).
+    fn tidy(&mut self, session: SessionId) {
+        let has_own_session = self.sessions.contains(session);
+        self.clients.tidy(session, has_own_session);
+    }
+
+    /// Whether whoever speaks for the client has a session that may.
+    fn speaker_stands(&self, session: SessionId, via: Option<SessionId>) -> bool {
+        via.map_or_else(|| self.sessions.contains(session), |proxy| self.sessions.is_tier(proxy))
+    }
+}
+
+/// What the master reads.
+impl State {
+    /// What the cell is; `None` before its first `MasterEpoch`.
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.genesis.as_deref()
+    }
+
+    /// The current mastership; 0 before the first.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Raft id of the replica that began the current mastership.
+    pub fn master(&self) -> Option<u64> {
+        self.master
+    }
+
+    /// How many commands have been applied, the rejected ones included.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// Where in the cell's history this state is.
+    pub fn position(&self) -> Position {
+        let cell = self.genesis().map(|genesis| genesis.cell.clone()).unwrap_or_default();
+        Position { cell, epoch: self.epoch, index: self.index }
+    }
+
+    /// The node of this name.
+    pub fn node(&self, name: &Name) -> Option<&Node> {
+        self.tree.get(name)
+    }
+
+    /// The children of a directory in this cell, by name; those of a root record too.
+    pub fn children(&self, directory: &Name) -> impl Iterator<Item = (&Name, &Node)> + use<'_> {
+        self.tree.children(directory)
+    }
+
+    /// Whether the directory has a child in this cell.
+    pub fn has_children(&self, directory: &Name) -> bool {
+        self.children(directory).next().is_some()
+    }
+
+    /// How many nodes the cell holds.
+    pub fn node_count(&self) -> usize {
+        self.tree.len()
+    }
+
+    /// A session that the master grants.
+    pub fn session(&self, session: SessionId) -> Option<&SessionRecord> {
+        self.sessions.get(session)
+    }
+
+    /// All sessions that the master grants, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &SessionRecord)> {
+        self.sessions.iter()
+    }
+
+    /// What is known of a client: of one with a session here always something, of one behind a proxy
+    /// only while it holds locks or has answers to its name.
+    pub fn client(&self, session: SessionId) -> Option<&ClientRecord> {
+        self.clients.get(session)
+    }
+
+    /// All clients that are known, by session.
+    pub fn clients(&self) -> impl Iterator<Item = (SessionId, &ClientRecord)> {
+        self.clients.iter()
+    }
+
+    /// The clients whose claim window the master must time, each with the index of the command that
+    /// orphaned it, by session. Walks all clients: for a new master and after an `EndSession`.
+    pub fn orphans(&self) -> impl Iterator<Item = (SessionId, u64)> {
+        self.clients.iter().filter_map(|(session, record)| Some((session, record.orphaned_at?)))
+    }
+
+    /// The outcome of a write that was done and is not settled (P-ONCE).
+    pub fn answered(&self, session: SessionId, number: RequestNumber) -> Option<&Outcome> {
+        self.clients.get(session)?.answer(number)
+    }
+
+    /// The lock-delays that are running, by name and age: the node, the index of the command that began
+    /// it, and how long it lasts. The master times them, and proposes `EndLockDelay` for each.
+    pub fn delayed_locks(&self) -> impl Iterator<Item = (Name, Instance, u64, Duration)> {
+        self.tree.delayed().flat_map(|(name, node)| {
+            node.lock.delays().map(|(began, longest)| (name.clone(), node.instance, began, longest))
+        })
+    }
+
+    /// What must always hold.
+    ///
+    /// # Panics
+    /// If it does not. Walks everything: for tests.
+    pub fn check_invariants(&self) {
+        self.tree.check_invariants(self.stamp);
+        for (session, record) in self.clients.iter() {
+            self.check_client(session, record);
+        }
+        for (session, _) in self.sessions.iter() {
+            assert!(self.clients.get(session).is_some(), "{session:?} has a client record");
+        }
+        for (name, node) in self.tree.iter() {
+            for (HolderId { session, opened_by }, _) in node.lock.holders() {
+                let lock = LockId { name: name.clone(), instance: node.instance, opened_by };
+                let lists = self.clients.get(session).is_some_and(|record| record.holds(&lock));
+                assert!(lists, "{session:?} lists the lock it holds on {name}");
+            }
+        }
+    }
+
+    fn check_client(&self, session: SessionId, record: &ClientRecord) {
+        let has_own_session = self.sessions.contains(session);
+        match (record.via, record.orphaned_at) {
+            (None, orphaned_at) => {
+                assert!(has_own_session && orphaned_at.is_none(), "{session:?} speaks for itself")
+            }
+            (Some(proxy), None) => assert!(self.sessions.is_tier(proxy), "{session:?} has a speaker"),
+            (Some(_), Some(at)) => assert!(at <= self.index, "{session:?} was orphaned in the past"),
+        }
+        assert!(
+            has_own_session || !record.is_idle(),
+            "proxy-1: nothing is known of {session:?} without need"
+        );
+        let unsettled = record.answers().all(|(number, _)| number >= record.settled_below);
+        assert!(unsettled, "{session:?}: settled answers are forgotten");
+        for LockId { name, instance, opened_by } in record.locks() {
+            let holder = HolderId { session, opened_by: *opened_by };
+            let node = self.tree.get(name).filter(|node| node.instance == *instance);
+            assert!(
+                node.is_some_and(|node| node.lock.is_held_by(holder)),
+                "{session:?} holds {name} as listed"
+            );
+        }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nodes, sessions, clients) = (self.tree.len(), self.sessions.len(), self.clients.len());
+        write!(f, "state at {}: {nodes} nodes, {sessions} sessions, {clients} clients", self.position())
+    }
+}

@@ -1,0 +1,285 @@
+//! What a cell must know of each client: through whom it speaks, the locks it holds, the answers it may
+//! ask for again (`proxy-1`, `proxy-3`, `proxy-4`, P-ONCE).
+//!
+//! ```text
+//!            first write / CreateSession                its speaker's session ends
+//!   absent ------------------------------> attached ------------------------------> orphaned
+//!     ^                                      |   ^ |                                 |  |
+//!     |   nothing held, nothing to answer,   |   | '-- newer claim, other speaker    |  |
+//!     +------- and no session of its own ----'   '---------- newer claim ------------'  |
+//!     '----------------------------------- EndClient, OrphanEnd ------------------------'
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::id::{Claim, Instance, RequestNumber, SessionId};
+use hasp_proto::limits::ANSWERS_KEPT_PER_CLIENT;
+use hasp_proto::name::Name;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
+use super::command::ClientWrite;
+use super::outcome::Outcome;
+
+/// When to ask again after too many unsettled answers: about one round trip of acknowledgements.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// A lock that a client holds, by the node and the handle.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockId {
+    /// Of the node.
+    pub name: Name,
+    /// Of the node.
+    pub instance: Instance,
+    /// The handle's `Open`.
+    pub opened_by: RequestNumber,
+}
+
+/// What the cell knows of one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientRecord {
+    /// The proxy or router it was last heard through; `None`: its own session.
+    pub via: Option<SessionId>,
+    /// Of the connection it was last heard through; only grows.
+    pub claim: Claim,
+    /// As whom it was authenticated there.
+    pub principal: Arc<str>,
+    /// Answers below this are settled and forgotten.
+    pub settled_below: RequestNumber,
+    /// Index of the command that took its speaker away; `None` while it has one.
+    pub orphaned_at: Option<u64>,
+    answers: RedBlackTreeMapSync<RequestNumber, Outcome>,
+    locks: RedBlackTreeSetSync<LockId>,
+}
+
+impl ClientRecord {
+    fn new(via: Option<SessionId>, claim: Claim, principal: &str) -> Self {
+        Self {
+            via,
+            claim,
+            principal: principal.into(),
+            settled_below: RequestNumber::default(),
+            orphaned_at: None,
+            answers: RedBlackTreeMapSync::new_sync(),
+            locks: RedBlackTreeSetSync::new_sync(),
+        }
+    }
+
+    /// The locks it holds, by name, instance and handle.
+    pub fn locks(&self) -> impl Iterator<Item = &LockId> {
+        self.locks.iter()
+    }
+
+    /// Whether it holds this lock.
+    pub fn holds(&self, lock: &LockId) -> bool {
+        self.locks.contains(lock)
+    }
+
+    /// The answers that are not settled, by number.
+    pub fn answers(&self) -> impl Iterator<Item = (RequestNumber, &Outcome)> {
+        self.answers.iter().map(|(number, outcome)| (*number, outcome))
+    }
+
+    /// The kept answer of this request.
+    pub fn answer(&self, number: RequestNumber) -> Option<&Outcome> {
+        self.answers.get(&number)
+    }
+
+    /// Whether nothing would be lost with it: no locks, no answers.
+    pub fn is_idle(&self) -> bool {
+        self.locks.is_empty() && self.answers.is_empty()
+    }
+
+    /// Makes `via` its speaker under `claim`, if that is not outdated (`proxy-4`).
+    fn attach(&mut self, via: Option<SessionId>, claim: Claim, principal: &str) -> Result<(), Error> {
+        // An orphan's former speaker is gone, so whoever comes next speaks for the same connection:
+        // a proxy that had to begin a new session goes on for its clients.
+        let is_free = self.via == via || self.orphaned_at.is_some();
+        let is_current = if is_free { claim >= self.claim } else { claim > self.claim };
+        if !is_current {
+            let detail = format!("claim {claim} is outdated, the client speaks under claim {}", self.claim);
+            return Err(ErrorCode::SessionMoved.because(detail));
+        }
+        if claim > self.claim && *self.principal != *principal {
+            self.principal = principal.into();
+        }
+        (self.via, self.claim, self.orphaned_at) = (via, claim, None);
+        Ok(())
+    }
+
+    fn admit(&mut self, write: &ClientWrite) -> Result<(), Outcome> {
+        self.attach(write.via, write.claim, &write.principal)?;
+        self.settle(write.settled_below);
+        if write.number < self.settled_below {
+            let detail = format!("request {} was settled before: numbers are used once", write.number);
+            return Err(ErrorCode::InvalidArgument.because(detail).into());
+        }
+        if let Some(kept) = self.answers.get(&write.number) {
+            return Err(kept.clone());
+        }
+        if self.answers.size() >= ANSWERS_KEPT_PER_CLIENT {
+            let code = ErrorCode::RateLimited { retry_after: SETTLE_PAUSE };
+            let detail = format!("{ANSWERS_KEPT_PER_CLIENT} answers are not settled");
+            return Err(code.because(detail).into());
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, below: RequestNumber) {
+        self.settled_below = self.settled_below.max(below);
+        while let Some((&number, _)) = self.answers.first() {
+            if number >= self.settled_below {
+                break;
+            }
+            self.answers.remove_mut(&number);
+        }
+    }
+}
+
+/// All clients that the cell must know.
+#[derive(Clone, Default, PartialEq)]
+pub struct Clients {
+    records: RedBlackTreeMapSync<SessionId, ClientRecord>,
+}
+
+impl Clients {
+    /// The client's record.
+    pub fn get(&self, session: SessionId) -> Option<&ClientRecord> {
+        self.records.get(&session)
+    }
+
+    /// All records, by session.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &ClientRecord)> {
+        self.records.iter().map(|(session, record)| (*session, record))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.records.size()
+    }
+
+    /// Lets a client's new session of its own speak for it, unless a newer connection does.
+    pub fn attach_own(&mut self, session: SessionId, claim: Claim, principal: &str) {
+        match self.records.get_mut(&session) {
+            // An outdated claim changes nothing: the client speaks elsewhere by now.
+            Some(record) => drop(record.attach(None, claim, principal)),
+            None => self.records.insert_mut(session, ClientRecord::new(None, claim, principal)),
+        }
+    }
+
+    /// Checks who speaks and whether the request is new, and notes what it says is settled.
+    ///
+    /// # Errors
+    /// The outcome to answer with, without doing anything: the kept answer of this number, or a refusal.
+    pub fn admit(&mut self, write: &ClientWrite) -> Result<(), Outcome> {
+        match self.records.get_mut(&write.session) {
+            Some(record) => record.admit(write),
+            None => {
+                let mut record = ClientRecord::new(write.via, write.claim, &write.principal);
+                record.admit(write)?;
+                self.records.insert_mut(write.session, record);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps an answer until it is settled (P-ONCE).
+    ///
+    /// # Panics
+    /// If the client was not admitted before.
+    pub fn keep_answer(&mut self, session: SessionId, number: RequestNumber, outcome: &Outcome) {
+        let record =
+            self.records.get_mut(&session).expect("a client that was admitted is known until it is answered");
+        record.answers.insert_mut(number, outcome.clone());
+    }
+
+    /// Forgets the answers below `below`.
+    pub fn settle(&mut self, session: SessionId, below: RequestNumber) {
+        if let Some(record) = self.records.get_mut(&session) {
+            record.settle(below);
+        }
+    }
+
+    /// Lists a lock as held by the client.
+    pub fn list_lock(&mut self, session: SessionId, lock: LockId) {
+        if let Some(record) = self.records.get_mut(&session) {
+            record.locks.insert_mut(lock);
+        }
+    }
+
+    /// Lists a lock as held no longer.
+    pub fn unlist_lock(&mut self, session: SessionId, lock: &LockId) {
+        if let Some(record) = self.records.get_mut(&session) {
+            record.locks.remove_mut(lock);
+        }
+    }
+
+    /// Checks that `claim` is good to end the client through `via`.
+    ///
+    /// # Errors
+    /// Somebody else speaks for it.
+    pub fn claim(&mut self, session: SessionId, via: SessionId, claim: Claim) -> Result<(), Error> {
+        match self.records.get_mut(&session) {
+            Some(record) => {
+                let principal = record.principal.clone();
+                record.attach(Some(via), claim, &principal)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Takes all locks and answers off the client's record, and hands out the locks.
+    pub fn strip(&mut self, session: SessionId) -> Vec<LockId> {
+        let Some(record) = self.records.get_mut(&session) else {
+            return Vec::new();
+        };
+        let locks = record.locks.iter().cloned().collect();
+        record.locks = RedBlackTreeSetSync::new_sync();
+        record.answers = RedBlackTreeMapSync::new_sync();
+        locks
+    }
+
+    /// Forgets an idle record, unless the client has a session of its own, which it falls back to if it
+    /// has lost its speaker. What is not idle stays as it is.
+    pub fn tidy(&mut self, session: SessionId, has_own_session: bool) {
+        if !self.get(session).is_some_and(ClientRecord::is_idle) {
+            return;
+        }
+        if !has_own_session {
+            self.records.remove_mut(&session);
+        } else if let Some(record) = self.records.get_mut(&session)
+            && record.orphaned_at.take().is_some()
+        {
+            record.via = None;
+        }
+    }
+
+    /// Marks the clients that spoke through `proxy` as orphaned at command `index` (`proxy-3`). Returns them.
+    pub fn orphan(&mut self, proxy: SessionId, index: u64) -> Vec<SessionId> {
+        let is_left = |record: &ClientRecord| record.via == Some(proxy) && record.orphaned_at.is_none();
+        let left: Vec<SessionId> =
+            self.iter().filter(|(_, record)| is_left(record)).map(|(session, _)| session).collect();
+        for session in &left {
+            if let Some(record) = self.records.get_mut(session) {
+                record.orphaned_at = Some(index);
+            }
+        }
+        left
+    }
+
+    /// Puts a record in as a snapshot says; its locks are listed one by one after it.
+    pub(super) fn restore(
+        &mut self,
+        session: SessionId,
+        (via, claim, principal): (Option<SessionId>, Claim, &str),
+        (settled_below, orphaned_at): (RequestNumber, Option<u64>),
+        answers: impl Iterator<Item = (RequestNumber, Outcome)>,
+    ) {
+        let mut record = ClientRecord::new(via, claim, principal);
+        record.settled_below = settled_below;
+        record.orphaned_at = orphaned_at;
+        record.answers = answers.collect();
+        self.records.insert_mut(session, record);
+    }
+}

@@ -1,0 +1,119 @@
+//! What came of a command. Kept for P-ONCE, so it holds nothing that is large.
+
+use std::time::Duration;
+
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::id::{Epoch, Generation, Instance};
+use hasp_proto::name::Name;
+use hasp_proto::node::NodeKind;
+
+/// What came of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was done: the entry was proposed under another mastership, or too early (`fail-1`).
+    Rejected(Rejection),
+    /// The mastership of this number has begun.
+    EpochBegun(Epoch),
+    /// The session is in the state.
+    SessionCreated {
+        /// It was before.
+        existed: bool,
+    },
+    /// The session is not in the state any more, if it ever was.
+    SessionEnded {
+        /// Names of the nodes of which it held the lock, in order, each once: free now, or delayed.
+        unlocked: Vec<Name>,
+    },
+    /// The client holds nothing any more. Of `EndClient` and `OrphanEnd`.
+    ClientEnded {
+        /// Names of the nodes of which it held the lock, in order, each once: free now, or delayed.
+        unlocked: Vec<Name>,
+    },
+    /// The node is there.
+    Created {
+        /// This command made it.
+        created: bool,
+        /// Of the node.
+        instance: Instance,
+        /// Of the node, which need not be the kind that was asked for unless it had to be created.
+        kind: NodeKind,
+    },
+    /// The contents were replaced.
+    Written {
+        /// The new generation.
+        content_generation: Generation,
+        /// Of the contents replaced.
+        previous_generation: Generation,
+    },
+    /// The node is gone, and with it whatever locks were held on it.
+    Deleted,
+    /// The lock is held.
+    Acquired {
+        /// Of this acquisition.
+        lock_generation: Generation,
+    },
+    /// Others hold the lock in a mode that conflicts: the master queues the request and proposes it again.
+    LockHeld,
+    /// A lock-delay bars the lock: the master queues the request and proposes it again.
+    LockDelayed {
+        /// The longest of the lock-delays in the way, in full: when it began only the master's clock knows.
+        longest: Duration,
+    },
+    /// The lock is given back.
+    Released,
+    /// The handle holds nothing. Closing never fails.
+    Closed,
+    /// Taken note of. Of `Settle` and `EndLockDelay`, and of `OrphanEnd` when the client was claimed since.
+    Noted,
+    /// Refused, with what the client is told.
+    Failed(Error),
+}
+
+/// Why a command was not even looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The entry's epoch is not the cell's (`fail-1`).
+    WrongEpoch {
+        /// The cell's epoch when it was applied.
+        current: Epoch,
+    },
+    /// The cell does not know yet what it is: its first command must be a `MasterEpoch` with a genesis.
+    NoGenesis,
+}
+
+impl Outcome {
+    /// Short for a refusal.
+    pub fn failed(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self::Failed(code.because(detail))
+    }
+
+    /// Whether asking again with the same number may bring another outcome. Such outcomes are not kept
+    /// for P-ONCE; all others of a write are, the refusals too, since a compare-and-swap that is
+    /// retried must hear its first answer.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::LockHeld | Self::LockDelayed { .. } => true,
+            Self::Failed(error) => matches!(
+                error.code,
+                ErrorCode::SessionMoved | ErrorCode::SessionExpired | ErrorCode::RateLimited { .. }
+            ),
+            Self::EpochBegun(_)
+            | Self::SessionCreated { .. }
+            | Self::SessionEnded { .. }
+            | Self::ClientEnded { .. }
+            | Self::Created { .. }
+            | Self::Written { .. }
+            | Self::Deleted
+            | Self::Acquired { .. }
+            | Self::Released
+            | Self::Closed
+            | Self::Noted => false,
+        }
+    }
+}
+
+impl From<Error> for Outcome {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}

@@ -1,0 +1,339 @@
+//! The state as records and back, and its checksum. The order and the bytes of the records follow from the
+//! state alone, so the checksum is taken over them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hasp_proto::convert::{Malformed, malformed};
+use hasp_proto::id::{Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
+use hasp_proto::name::Name;
+use hasp_proto::node::{LockMode, NodeKind, Stat};
+use hasp_proto::time::micros;
+use hasp_proto::wire::log::v1 as log;
+use hasp_proto::wire::log::v1::snapshot_answer::Outcome as WireOutcome;
+use hasp_proto::wire::log::v1::snapshot_record::Record;
+use hasp_proto::wire::v1;
+use prost::Message as _;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::State;
+use super::clients::{ClientRecord, LockId};
+use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
+use super::lock::{DelayMark, HolderId, Lock};
+use super::node::Node;
+use super::outcome::Outcome;
+use super::sessions::SessionRecord;
+use super::tree::RootRecord;
+
+/// Version of the records that this code writes and reads.
+const VERSION: u32 = 1;
+
+/// Records that are no state.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The first record is not a header.
+    #[error("a snapshot begins with its header")]
+    Header,
+    /// A snapshot of another version of this code.
+    #[error("snapshot version {0}, this code reads version {VERSION}")]
+    Version(u32),
+    /// The header promises another number of records.
+    #[error("snapshot with {found} records where its header says {promised}")]
+    Count {
+        /// What the header says.
+        promised: u64,
+        /// What came after it.
+        found: u64,
+    },
+    /// A record that cannot be read.
+    #[error("read snapshot record")]
+    Record(#[from] DecodeError),
+}
+
+impl State {
+    /// The whole state as records, in an order that follows from the state alone.
+    pub fn write_snapshot(&self) -> Vec<Bytes> {
+        self.records().collect()
+    }
+
+    /// The state that `write_snapshot` wrote.
+    ///
+    /// # Errors
+    /// The records are corrupt, incomplete, or of another version.
+    pub fn from_snapshot(mut records: impl Iterator<Item = Bytes>) -> Result<Self, SnapshotError> {
+        let Some(Record::Header(header)) = records.next().map(decode_record).transpose()? else {
+            return Err(SnapshotError::Header);
+        };
+        let mut state = Self::restore_header(&header)?;
+        let mut found = 0;
+        for record in records {
+            state.restore_record(decode_record(record)?)?;
+            found += 1;
+        }
+        if found != header.records {
+            return Err(SnapshotError::Count { promised: header.records, found });
+        }
+        state.list_locks();
+        Ok(state)
+    }
+
+    /// A checksum of the whole state: the same for the same log, on every replica, whatever snapshots it
+    /// went through. Walks everything: take it from a clone.
+    pub fn checksum(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        for record in self.records() {
+            hash.update(&(record.len() as u64).to_le_bytes());
+            hash.update(&record);
+        }
+        hash.digest()
+    }
+
+    fn records(&self) -> impl Iterator<Item = Bytes> {
+        let nodes = self.tree.iter().map(|(name, node)| Record::Node(encode_node(name, node)));
+        let roots = self.tree.roots().map(|(name, root)| Record::Root(encode_root(name, root)));
+        let sessions =
+            self.sessions.iter().map(|(session, record)| Record::Session(encode_session(session, record)));
+        let clients =
+            self.clients.iter().map(|(session, record)| Record::Client(encode_client(session, record)));
+        std::iter::once(Record::Header(self.encode_header()))
+            .chain(nodes)
+            .chain(roots)
+            .chain(sessions)
+            .chain(clients)
+            .map(|record| log::SnapshotRecord { record: Some(record) }.encode_to_vec().into())
+    }
+
+    fn encode_header(&self) -> log::SnapshotHeader {
+        let records = self.tree.len() + self.tree.roots().count() + self.sessions.len() + self.clients.len();
+        log::SnapshotHeader {
+            version: VERSION,
+            genesis: self.genesis().map(encode_genesis),
+            epoch: self.epoch.0,
+            master: self.master,
+            index: self.index,
+            stamp: self.stamp,
+            records: records as u64,
+        }
+    }
+
+    fn restore_header(header: &log::SnapshotHeader) -> Result<Self, SnapshotError> {
+        if header.version != VERSION {
+            return Err(SnapshotError::Version(header.version));
+        }
+        Ok(Self {
+            genesis: header.genesis.as_ref().map(decode_genesis).transpose()?.map(Into::into),
+            epoch: Epoch(header.epoch),
+            master: header.master,
+            index: header.index,
+            stamp: header.stamp,
+            ..Self::default()
+        })
+    }
+
+    fn restore_record(&mut self, record: Record) -> Result<(), DecodeError> {
+        match record {
+            Record::Header(_) => return Err(malformed("second header in a snapshot").into()),
+            Record::Node(node) => self.restore_node(node)?,
+            Record::Root(root) => {
+                let acls = root.acls.ok_or(malformed("root record without ACL names"))?;
+                let record = RootRecord { acls: std::sync::Arc::new(acls.into()) };
+                self.tree.insert_root(&Name::parse(&root.name)?, record);
+            }
+            Record::Session(session) => {
+                let record = SessionRecord {
+                    role: session.role().try_into()?,
+                    principal: session.principal,
+                    advertise: session.advertise,
+                    created_at: session.created_at,
+                };
+                self.sessions.insert(decode_session(&session.session)?, record);
+            }
+            Record::Client(client) => self.restore_client(client)?,
+        }
+        Ok(())
+    }
+
+    fn restore_node(&mut self, record: log::SnapshotNode) -> Result<(), DecodeError> {
+        let name = Name::parse(&record.name)?;
+        let stat = Stat::try_from(record.stat.ok_or(malformed("node without metadata"))?)?;
+        let mut node = Node::new(stat.instance.0, stat.kind, record.contents, stat.acls.into());
+        if node.checksum != stat.checksum {
+            return Err(malformed("contents that are not those of their checksum").into());
+        }
+        node.content_generation = stat.content_generation;
+        node.lock_generation = stat.lock_generation;
+        node.acl_generation = stat.acl_generation;
+        node.ephemeral = stat.ephemeral;
+        if let Some(lock) = record.lock {
+            node.lock = decode_lock(&lock)?;
+        }
+        self.tree.insert(&name, node);
+        Ok(())
+    }
+
+    fn restore_client(&mut self, client: log::SnapshotClient) -> Result<(), DecodeError> {
+        let session = decode_session(&client.session)?;
+        let via = client.via.as_ref().map(decode_session).transpose()?;
+        let answers = client.answers.into_iter().map(decode_answer).collect::<Result<Vec<_>, _>>()?;
+        self.clients.restore(
+            session,
+            (via, Claim(client.claim), &client.principal),
+            (RequestNumber(client.settled_below), client.orphaned_at),
+            answers.into_iter(),
+        );
+        Ok(())
+    }
+
+    /// Lists each lock with the client that holds it, as the nodes say.
+    fn list_locks(&mut self) {
+        for (name, node) in self.tree.iter() {
+            for (HolderId { session, opened_by }, _) in node.lock.holders() {
+                let lock = LockId { name: name.clone(), instance: node.instance, opened_by };
+                self.clients.list_lock(session, lock);
+            }
+        }
+    }
+}
+
+fn decode_record(bytes: Bytes) -> Result<Record, DecodeError> {
+    let record = log::SnapshotRecord::decode(bytes)?.record;
+    Ok(record.ok_or(malformed("snapshot record of no known kind"))?)
+}
+
+fn encode_node(name: &Name, node: &Node) -> log::SnapshotNode {
+    log::SnapshotNode {
+        name: name.to_string(),
+        stat: Some(node.stat().into()),
+        contents: node.contents.clone(),
+        lock: encode_lock(&node.lock),
+    }
+}
+
+fn encode_lock(lock: &Lock) -> Option<log::SnapshotLock> {
+    let holders = lock.holders().map(|(holder, delay)| log::SnapshotHolder {
+        session: holder.session.to_bytes(),
+        opened_by: holder.opened_by.0,
+        lock_delay_us: micros(delay),
+    });
+    let marks = lock.marks().map(|((began, holder), mark)| log::SnapshotMark {
+        began,
+        session: holder.session.to_bytes(),
+        opened_by: holder.opened_by.0,
+        mode: v1::LockMode::from(mark.mode).into(),
+        duration_us: micros(mark.duration),
+    });
+    let mode = lock.mode().map_or(v1::LockMode::Unspecified, v1::LockMode::from);
+    (lock.mode().is_some() || lock.is_delayed()).then(|| log::SnapshotLock {
+        mode: mode.into(),
+        holders: holders.collect(),
+        marks: marks.collect(),
+    })
+}
+
+fn decode_lock(lock: &log::SnapshotLock) -> Result<Lock, Malformed> {
+    let mode = match lock.mode() {
+        v1::LockMode::Unspecified => None,
+        held => Some(LockMode::try_from(held)?),
+    };
+    let holder = |session: &Bytes, opened_by: u64| {
+        Ok(HolderId { session: decode_session(session)?, opened_by: RequestNumber(opened_by) })
+    };
+    let held = |record: &log::SnapshotHolder| {
+        Ok((holder(&record.session, record.opened_by)?, Duration::from_micros(record.lock_delay_us)))
+    };
+    let marked = |record: &log::SnapshotMark| {
+        let mark = DelayMark {
+            mode: record.mode().try_into()?,
+            duration: Duration::from_micros(record.duration_us),
+        };
+        Ok(((record.began, holder(&record.session, record.opened_by)?), mark))
+    };
+    let holders = lock.holders.iter().map(held).collect::<Result<Vec<_>, Malformed>>()?;
+    let marks = lock.marks.iter().map(marked).collect::<Result<Vec<_>, Malformed>>()?;
+    if mode.is_none() != holders.is_empty() {
+        return Err(malformed("lock held in no mode, or by nobody"));
+    }
+    Ok(Lock::restore(mode, holders.into_iter(), marks.into_iter()))
+}
+
+fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
+    log::SnapshotRoot { name: name.to_string(), acls: Some((*root.acls).clone().into()) }
+}
+
+fn encode_session(session: SessionId, record: &SessionRecord) -> log::SnapshotSession {
+    log::SnapshotSession {
+        session: session.to_bytes(),
+        role: v1::Role::from(record.role).into(),
+        principal: record.principal.clone(),
+        advertise: record.advertise.clone(),
+        created_at: record.created_at,
+    }
+}
+
+fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClient {
+    log::SnapshotClient {
+        session: session.to_bytes(),
+        via: record.via.map(SessionId::to_bytes),
+        claim: record.claim.0,
+        principal: record.principal.to_string(),
+        settled_below: record.settled_below.0,
+        orphaned_at: record.orphaned_at,
+        answers: record
+            .answers()
+            .map(|(number, outcome)| log::SnapshotAnswer {
+                number: number.0,
+                outcome: Some(encode_outcome(outcome)),
+            })
+            .collect(),
+    }
+}
+
+/// Only outcomes of writes are kept, and of these not the transient ones.
+fn encode_outcome(outcome: &Outcome) -> WireOutcome {
+    match outcome {
+        Outcome::Failed(error) => WireOutcome::Failed(error.clone().into()),
+        Outcome::Created { created, instance, kind } => WireOutcome::Created(log::SnapshotCreated {
+            created: *created,
+            instance: instance.0,
+            kind: v1::NodeKind::from(*kind).into(),
+        }),
+        Outcome::Written { content_generation, previous_generation } => WireOutcome::Written(v1::Written {
+            content_generation: content_generation.0,
+            previous_generation: previous_generation.0,
+        }),
+        Outcome::Deleted => WireOutcome::Deleted(v1::Deleted {}),
+        Outcome::Acquired { lock_generation } => {
+            WireOutcome::Acquired(v1::Acquired { lock_generation: lock_generation.0 })
+        }
+        Outcome::Released => WireOutcome::Released(v1::Released {}),
+        Outcome::Closed => WireOutcome::Closed(v1::Closed {}),
+        Outcome::Rejected(_)
+        | Outcome::EpochBegun(_)
+        | Outcome::SessionCreated { .. }
+        | Outcome::SessionEnded { .. }
+        | Outcome::ClientEnded { .. }
+        | Outcome::LockHeld
+        | Outcome::LockDelayed { .. }
+        | Outcome::Noted => unreachable!("{outcome:?} is never kept as an answer"),
+    }
+}
+
+fn decode_answer(answer: log::SnapshotAnswer) -> Result<(RequestNumber, Outcome), Malformed> {
+    let outcome = match answer.outcome.ok_or(malformed("kept answer of no known kind"))? {
+        WireOutcome::Failed(error) => Outcome::Failed(error.try_into()?),
+        WireOutcome::Created(it) => Outcome::Created {
+            created: it.created,
+            instance: Instance(it.instance),
+            kind: NodeKind::try_from(it.kind())?,
+        },
+        WireOutcome::Written(it) => Outcome::Written {
+            content_generation: Generation(it.content_generation),
+            previous_generation: Generation(it.previous_generation),
+        },
+        WireOutcome::Deleted(_) => Outcome::Deleted,
+        WireOutcome::Acquired(it) => Outcome::Acquired { lock_generation: Generation(it.lock_generation) },
+        WireOutcome::Released(_) => Outcome::Released,
+        WireOutcome::Closed(_) => Outcome::Closed,
+    };
+    Ok((RequestNumber(answer.number), outcome))
+}

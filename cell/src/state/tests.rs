@@ -1,0 +1,205 @@
+//! The world that the tests of the state share: one cell, a log, and short names for commands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hasp_proto::error::ErrorCode;
+use hasp_proto::handle::HandleKey;
+use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
+use hasp_proto::name::Name;
+use hasp_proto::node::{LockMode, NodeKind};
+use hasp_proto::partition::PartitionMap;
+use hasp_proto::request::EndCause;
+use hasp_proto::stream::Role;
+
+use super::*;
+
+mod clients;
+mod epochs;
+mod genesis;
+mod locks;
+mod once;
+mod random;
+mod snapshots;
+mod tree;
+
+const DELAY: Duration = Duration::from_secs(10);
+const FILE: &str = "/ls/dev/f";
+
+fn name(text: &str) -> Name {
+    Name::parse(text).expect("a good name")
+}
+
+/// Small numbers stand for sessions.
+fn id(number: u8) -> SessionId {
+    SessionId([number; 16])
+}
+
+fn genesis(cell: &str, rules: &[(&str, &str)]) -> Genesis {
+    let cells = ["a", "b"].map(|cell| (CellName::new(cell), vec![])).into();
+    Genesis {
+        cell: CellName::new(cell),
+        map: PartitionMap::new(1, "dev", rules.iter().copied(), cells).expect("a good map"),
+        handle_key: HandleKey::new(Bytes::from_static(&[9; 32])),
+    }
+}
+
+/// Who writes: a client, through whom, under which claim.
+#[derive(Clone, Copy, Debug)]
+struct Speaker {
+    session: u8,
+    via: Option<u8>,
+    claim: u64,
+}
+
+/// The session speaks for itself.
+fn own(session: u8) -> Speaker {
+    Speaker { session, via: None, claim: 1 }
+}
+
+/// A proxy speaks for the client.
+fn through(session: u8, proxy: u8, claim: u64) -> Speaker {
+    Speaker { session, via: Some(proxy), claim }
+}
+
+/// A cell, everything it was told, and the next request number of each client.
+struct World {
+    state: State,
+    log: Vec<LogEntry>,
+    numbers: BTreeMap<u8, u64>,
+}
+
+impl World {
+    /// Cell `a`, which owns all of `/ls/dev`, in its first epoch.
+    fn new() -> Self {
+        Self::of("a", &[("/ls/dev", "a")])
+    }
+
+    fn of(cell: &str, rules: &[(&str, &str)]) -> Self {
+        let mut world = Self { state: State::default(), log: vec![], numbers: BTreeMap::new() };
+        let genesis = Some(genesis(cell, rules));
+        let outcome = world.run(Command::MasterEpoch { replica: 1, genesis });
+        assert_eq!(outcome, Outcome::EpochBegun(Epoch(1)));
+        world
+    }
+
+    /// Runs one command under the current epoch, and looks whether all is well.
+    fn run(&mut self, command: Command) -> Outcome {
+        let entry = LogEntry { epoch: self.state.epoch(), commands: vec![command] };
+        self.apply(entry).remove(0)
+    }
+
+    fn apply(&mut self, entry: LogEntry) -> Vec<Outcome> {
+        let outcomes = self.state.apply(&entry);
+        assert_eq!(outcomes.len(), entry.commands.len());
+        self.log.push(entry);
+        self.state.check_invariants();
+        outcomes
+    }
+
+    fn session(&mut self, session: u8, role: Role) -> Outcome {
+        self.run(create_session(session, role, 1))
+    }
+
+    fn end(&mut self, session: u8, cause: EndCause) -> Outcome {
+        self.run(Command::EndSession { session: id(session), cause })
+    }
+
+    /// A write under the client's next number, with nothing settled.
+    fn write(&mut self, speaker: Speaker, write: Write) -> Outcome {
+        let number = self.numbers.entry(speaker.session).or_insert(0);
+        *number += 1;
+        let number = *number;
+        self.write_as(speaker, number, 0, write)
+    }
+
+    fn write_as(&mut self, speaker: Speaker, number: u64, settled_below: u64, write: Write) -> Outcome {
+        self.run(client_write(speaker, number, settled_below, write))
+    }
+
+    fn file(&mut self, by: u8, text: &str) -> Instance {
+        created(&self.write(own(by), create(text, NodeKind::File)))
+    }
+
+    fn directory(&mut self, by: u8, text: &str) -> Instance {
+        created(&self.write(own(by), create(text, NodeKind::Directory)))
+    }
+
+    /// The handle `opened_by` on whatever bears the name now.
+    fn handle(&self, text: &str, opened_by: u64) -> Holder {
+        let instance = self.state.node(&name(text)).map_or(Instance(0), |node| node.instance);
+        Holder { name: name(text), instance, opened_by: RequestNumber(opened_by), lock_delay: DELAY }
+    }
+
+    fn acquire(&mut self, speaker: Speaker, text: &str, opened_by: u64, mode: LockMode) -> Outcome {
+        let holder = self.handle(text, opened_by);
+        self.write(speaker, Write::Acquire { holder, mode })
+    }
+
+    fn node(&self, text: &str) -> &Node {
+        self.state.node(&name(text)).expect("the node is there")
+    }
+
+    fn lock_generation(&self, text: &str) -> Generation {
+        self.node(text).lock_generation
+    }
+
+    fn delays(&self) -> Vec<(String, u64)> {
+        self.state.delayed_locks().map(|(name, _, began, _)| (name.to_string(), began)).collect()
+    }
+}
+
+fn create_session(session: u8, role: Role, claim: u64) -> Command {
+    let advertise = if role.is_tier() { "host:1".into() } else { String::new() };
+    let (session, principal, claim) = (id(session), "somebody".into(), Claim(claim));
+    Command::CreateSession(CreateSession { session, role, principal, advertise, claim })
+}
+
+fn client_write(speaker: Speaker, number: u64, settled_below: u64, write: Write) -> Command {
+    Command::ClientWrite(ClientWrite {
+        session: id(speaker.session),
+        via: speaker.via.map(id),
+        claim: Claim(speaker.claim),
+        number: RequestNumber(number),
+        settled_below: RequestNumber(settled_below),
+        principal: "somebody".into(),
+        write,
+    })
+}
+
+fn create(text: &str, kind: NodeKind) -> Write {
+    let contents = Bytes::new();
+    Write::Create(Create { name: name(text), must: true, kind, contents, ephemeral: false, acls: None })
+}
+
+fn created(outcome: &Outcome) -> Instance {
+    match outcome {
+        Outcome::Created { instance, .. } => *instance,
+        other => panic!("not created: {other:?}"),
+    }
+}
+
+fn set(holder: Holder, contents: &str) -> Write {
+    let contents = Bytes::copy_from_slice(contents.as_bytes());
+    Write::SetContents { holder, contents, if_generation: None }
+}
+
+#[track_caller]
+fn assert_failed(outcome: &Outcome, code: &ErrorCode, detail: &str) {
+    match outcome {
+        Outcome::Failed(error) => {
+            assert_eq!(&error.code, code, "{error}");
+            assert!(error.detail.contains(detail), "{error}");
+        }
+        other => panic!("not refused with {code}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_acquired(outcome: &Outcome) -> Generation {
+    match outcome {
+        Outcome::Acquired { lock_generation } => *lock_generation,
+        other => panic!("not acquired: {other:?}"),
+    }
+}

@@ -1,0 +1,342 @@
+//! Random logs: the invariants hold after every command, a replay and a restored snapshot go the same way, and
+//! the locks are those of a model so naive that it can be checked by eye.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NAMES: [&str; 5] = ["/ls/dev/d", "/ls/dev/f", "/ls/dev/d/f", "/ls/dev/d/g", "/ls/dev/d/e"];
+const CLIENTS: u8 = 5;
+const PROXIES: [u8; 2] = [101, 102];
+
+/// A step whose handles are resolved when its turn comes.
+#[derive(Clone, Debug)]
+enum Step {
+    Epoch,
+    WrongEpoch,
+    Session(u8, u64),
+    Proxy(u8),
+    End(u8, EndCause),
+    EndClient(u8, u8, u64, EndCause),
+    Settle(u8, u64),
+    EndDelay(usize),
+    OrphanEnd(usize),
+    Write(Speaker, u64, u64, Act, usize, u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Create(NodeKind, bool),
+    Set(Option<u64>),
+    Delete,
+    Acquire(LockMode),
+    Release,
+    Close,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => (prop_oneof![Just(NodeKind::File), Just(NodeKind::Directory)], any::<bool>())
+            .prop_map(|(kind, must)| Act::Create(kind, must)),
+        2 => prop::option::of(1..20_u64).prop_map(Act::Set),
+        1 => Just(Act::Delete),
+        4 => mode().prop_map(Act::Acquire),
+        1 => Just(Act::Release),
+        1 => Just(Act::Close),
+    ]
+}
+
+fn mode() -> impl Strategy<Value = LockMode> {
+    prop_oneof![Just(LockMode::Shared), Just(LockMode::Exclusive)]
+}
+
+fn cause() -> impl Strategy<Value = EndCause> {
+    prop_oneof![Just(EndCause::Closed), Just(EndCause::Failed)]
+}
+
+fn speaker() -> impl Strategy<Value = Speaker> {
+    let via = prop_oneof![Just(None), Just(Some(PROXIES[0])), Just(Some(PROXIES[1]))];
+    (1..=CLIENTS, via, 1..4_u64).prop_map(|(session, via, claim)| Speaker { session, via, claim })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let proxy = || prop_oneof![Just(PROXIES[0]), Just(PROXIES[1])];
+    let anybody = prop_oneof![1..=CLIENTS, proxy()];
+    let write = (speaker(), 1..30_u64, 0..4_u64, act(), 0..NAMES.len(), 1..3_u64);
+    prop_oneof![
+        1 => Just(Step::Epoch),
+        1 => Just(Step::WrongEpoch),
+        2 => (1..=CLIENTS, 1..4_u64).prop_map(|(session, claim)| Step::Session(session, claim)),
+        2 => proxy().prop_map(Step::Proxy),
+        2 => (anybody, cause()).prop_map(|(session, cause)| Step::End(session, cause)),
+        1 => (1..=CLIENTS, proxy(), 1..4_u64, cause()).prop_map(|(a, b, c, d)| Step::EndClient(a, b, c, d)),
+        2 => (1..=CLIENTS, 0..30_u64).prop_map(|(session, below)| Step::Settle(session, below)),
+        1 => (0..4_usize).prop_map(Step::EndDelay),
+        1 => (0..4_usize).prop_map(Step::OrphanEnd),
+        30 => write.prop_map(|(a, b, c, d, e, f)| Step::Write(a, b, c, d, e, f)),
+    ]
+}
+
+impl World {
+    fn command(&self, step: &Step) -> Command {
+        match step {
+            Step::Epoch | Step::WrongEpoch => Command::MasterEpoch { replica: 2, genesis: None },
+            Step::Session(session, claim) => create_session(*session, Role::Client, *claim),
+            Step::Proxy(proxy) => create_session(*proxy, Role::Proxy, 1),
+            Step::End(session, cause) => Command::EndSession { session: id(*session), cause: *cause },
+            Step::EndClient(session, via, claim, cause) => Command::EndClient {
+                session: id(*session),
+                via: id(*via),
+                claim: Claim(*claim),
+                cause: *cause,
+            },
+            Step::Settle(session, below) => Command::Settle(vec![(id(*session), RequestNumber(*below))]),
+            Step::EndDelay(which) => {
+                let delayed = self.state.delayed_locks().nth(*which);
+                let (name, instance, began, _) = delayed.unwrap_or((name(FILE), Instance(0), 0, DELAY));
+                Command::EndLockDelay { name, instance, began }
+            }
+            Step::OrphanEnd(which) => {
+                let (session, orphaned_at) = self.state.orphans().nth(*which).unwrap_or((id(1), 0));
+                Command::OrphanEnd { session, orphaned_at }
+            }
+            Step::Write(speaker, number, settled_below, act, place, opened_by) => {
+                client_write(*speaker, *number, *settled_below, self.act(*act, NAMES[*place], *opened_by))
+            }
+        }
+    }
+
+    fn act(&self, act: Act, text: &str, opened_by: u64) -> Write {
+        let holder = self.handle(text, opened_by);
+        match act {
+            Act::Create(kind, must) => {
+                let contents = Bytes::new();
+                Write::Create(Create { name: name(text), must, kind, contents, ephemeral: false, acls: None })
+            }
+            Act::Set(if_generation) => Write::SetContents {
+                holder,
+                contents: Bytes::from_static(b"contents"),
+                if_generation: if_generation.map(Generation),
+            },
+            Act::Delete => Write::Delete { holder },
+            Act::Acquire(mode) => Write::Acquire { holder, mode },
+            Act::Release => Write::Release { holder },
+            Act::Close => Write::CloseHandle { holder },
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Outcome {
+        let command = self.command(step);
+        match step {
+            Step::WrongEpoch => {
+                let epoch = self.state.epoch().next();
+                self.apply(LogEntry { epoch, commands: vec![command] }).remove(0)
+            }
+            _ => self.run(command),
+        }
+    }
+}
+
+proptest! {
+    /// Invariants after each step; encode and decode; replay; snapshot in the middle; clones stand still.
+    #[test]
+    fn every_history_can_be_replayed_and_resumed(
+        steps in prop::collection::vec(step(), 1..120),
+        cut in 0..120_usize,
+    ) {
+        let mut world = World::new();
+        let mut before_cut = (world.state.clone(), world.state.checksum(), world.log.len());
+        for (place, step) in steps.iter().enumerate() {
+            let outcome = world.step(step);
+            if let Step::Write(speaker, number, ..) = step {
+                let kept = world.state.answered(id(speaker.session), RequestNumber(*number));
+                prop_assert!(kept == Some(&outcome) || outcome.is_transient() || is_settled(&outcome));
+            }
+            if place == cut {
+                before_cut = (world.state.clone(), world.state.checksum(), world.log.len());
+            }
+        }
+
+        let (clone, checksum, applied) = before_cut;
+        prop_assert_eq!(clone.checksum(), checksum);
+        let mut resumed = State::from_snapshot(clone.write_snapshot().into_iter()).expect("a good snapshot");
+        let mut replayed = State::default();
+        for (place, entry) in world.log.iter().enumerate() {
+            let decoded = LogEntry::decode(&entry.encode()).expect("a good entry");
+            prop_assert_eq!(&decoded, entry);
+            let outcomes = replayed.apply(&decoded);
+            if place >= applied {
+                prop_assert_eq!(resumed.apply(&decoded), outcomes);
+            }
+        }
+        for other in [resumed, replayed] {
+            prop_assert!(other == world.state);
+            prop_assert_eq!(other.checksum(), world.state.checksum());
+        }
+    }
+
+    /// P-SEQ: what a name shows of one kind of number never falls, through delete and re-create.
+    #[test]
+    fn numbers_of_a_name_never_fall(steps in prop::collection::vec(step(), 1..120)) {
+        let mut world = World::new();
+        let mut highest: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
+        for step in &steps {
+            world.step(step);
+            for text in NAMES {
+                let Some(node) = world.state.node(&name(text)) else { continue };
+                let seen = highest.entry(text).or_default();
+                let (instance, content) = (node.instance.0, node.content_generation.0);
+                let now = [instance, content, node.lock_generation.0, node.acl_generation.0];
+                prop_assert!(now[0] >= seen[0] && now[1] >= seen[1] && now[2] >= seen[2] && now[3] >= seen[3]);
+                *seen = now;
+            }
+        }
+    }
+
+    /// P-LOCK, P-DELAY against the model.
+    #[test]
+    fn locks_are_those_of_the_naive_model(
+        steps in prop::collection::vec((1..4_u8, 1..3_u64, lock_step()), 1..80),
+    ) {
+        let mut world = World::new();
+        for session in 1..4 {
+            world.session(session, Role::Client);
+        }
+        world.file(1, FILE);
+        let mut model = Model::default();
+        for (session, opened_by, step) in steps {
+            model.check(&mut world, session, opened_by, step);
+        }
+    }
+}
+
+fn is_settled(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed(error) if error.detail.contains("settled"))
+}
+
+#[derive(Clone, Copy, Debug)]
+enum LockStep {
+    Acquire(LockMode),
+    Release,
+    Close,
+    /// The session ends, and another of the same id begins.
+    End(EndCause),
+    EndDelay(usize),
+    Recreate,
+}
+
+fn lock_step() -> impl Strategy<Value = LockStep> {
+    prop_oneof![
+        8 => mode().prop_map(LockStep::Acquire),
+        3 => Just(LockStep::Release),
+        1 => Just(LockStep::Close),
+        2 => cause().prop_map(LockStep::End),
+        3 => (0..3_usize).prop_map(LockStep::EndDelay),
+        1 => Just(LockStep::Recreate),
+    ]
+}
+
+/// One lock as two lists.
+#[derive(Debug, Default)]
+struct Model {
+    /// Session, handle, mode.
+    holders: Vec<(u8, u64, LockMode)>,
+    /// Commands that began a lock-delay, one for each holder lost.
+    marks: Vec<u64>,
+}
+
+/// What the model says of an acquisition.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Acquired,
+    Held,
+    HeldBySelf,
+    Delayed,
+}
+
+impl Model {
+    fn acquire(&mut self, session: u8, opened_by: u64, mode: LockMode) -> Verdict {
+        let own = self.holders.iter().find(|holder| (holder.0, holder.1) == (session, opened_by));
+        if let Some((_, _, held)) = own {
+            return if *held == mode { Verdict::Acquired } else { Verdict::HeldBySelf };
+        }
+        let conflicts =
+            |held: &(u8, u64, LockMode)| mode == LockMode::Exclusive || held.2 == LockMode::Exclusive;
+        if self.holders.iter().any(conflicts) {
+            return Verdict::Held;
+        }
+        if self.holders.is_empty() && !self.marks.is_empty() {
+            return Verdict::Delayed;
+        }
+        self.holders.push((session, opened_by, mode));
+        Verdict::Acquired
+    }
+
+    fn remove(&mut self, session: u8, opened_by: u64) -> bool {
+        let before = self.holders.len();
+        self.holders.retain(|holder| (holder.0, holder.1) != (session, opened_by));
+        self.holders.len() < before
+    }
+
+    fn check(&mut self, world: &mut World, session: u8, opened_by: u64, step: LockStep) {
+        let holder = world.handle(FILE, opened_by);
+        match step {
+            LockStep::Acquire(mode) => {
+                let generation = world.lock_generation(FILE);
+                let was_free = self.holders.is_empty();
+                let verdict = match world.acquire(own(session), FILE, opened_by, mode) {
+                    Outcome::Acquired { lock_generation } => {
+                        assert_eq!(lock_generation > generation, was_free, "grows only from free to held");
+                        Verdict::Acquired
+                    }
+                    Outcome::LockHeld => Verdict::Held,
+                    Outcome::LockDelayed { .. } => Verdict::Delayed,
+                    Outcome::Failed(_) => Verdict::HeldBySelf,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(verdict, self.acquire(session, opened_by, mode));
+            }
+            LockStep::Release => {
+                let released = world.write(own(session), Write::Release { holder }) == Outcome::Released;
+                assert_eq!(released, self.remove(session, opened_by));
+            }
+            LockStep::Close => {
+                world.write(own(session), Write::CloseHandle { holder });
+                self.remove(session, opened_by);
+            }
+            LockStep::End(cause) => {
+                world.end(session, cause);
+                let began = world.state.index();
+                world.session(session, Role::Client);
+                while let Some(place) = self.holders.iter().position(|holder| holder.0 == session) {
+                    self.holders.remove(place);
+                    if cause == EndCause::Failed {
+                        self.marks.push(began);
+                    }
+                }
+            }
+            LockStep::EndDelay(which) => {
+                let began = self.marks.get(which).copied().unwrap_or(0);
+                world.run(Command::EndLockDelay { name: name(FILE), instance: holder.instance, began });
+                self.marks.retain(|mark| *mark != began);
+            }
+            LockStep::Recreate => {
+                world.write(own(session), Write::Delete { holder });
+                world.file(session, FILE);
+                *self = Self::default();
+            }
+        }
+        self.compare(world);
+    }
+
+    fn compare(&mut self, world: &World) {
+        let lock = &world.node(FILE).lock;
+        self.holders.sort();
+        let held =
+            lock.holders().map(|(it, _)| (it.session.0[0], it.opened_by.0, lock.mode().expect("held")));
+        assert_eq!(held.collect::<Vec<_>>(), self.holders);
+        self.marks.dedup();
+        let running: Vec<u64> = lock.delays().map(|(began, _)| began).collect();
+        assert_eq!(running, self.marks);
+    }
+}

@@ -1,0 +1,106 @@
+//! Snapshots give back the same state, and nothing else passes for one.
+
+use super::*;
+
+/// Something of everything.
+fn world() -> World {
+    let mut world = World::of("b", &[("/ls/dev", "a"), ("/ls/dev/x", "b")]);
+    world.session(101, Role::Proxy);
+    world.session(102, Role::Router);
+    world.session(1, Role::Client);
+    world.session(2, Role::Client);
+    world.directory(1, "/ls/dev/x/d");
+    for file in ["/ls/dev/x/d/f", "/ls/dev/x/g", "/ls/dev/x/h"] {
+        world.file(1, file);
+        let holder = world.handle(file, 1);
+        world.write(own(1), set(holder, file));
+    }
+    world.acquire(own(1), "/ls/dev/x/g", 1, LockMode::Shared);
+    world.acquire(own(2), "/ls/dev/x/g", 1, LockMode::Shared);
+    world.acquire(through(7, 101, 1), "/ls/dev/x/h", 1, LockMode::Exclusive);
+    world.end(2, EndCause::Failed);
+    world.end(101, EndCause::Failed);
+    world.write(own(1), create("/ls/dev/x/g", NodeKind::File));
+    let holder = world.handle("/ls/dev/x/d/f", 1);
+    world.write(own(1), Write::Delete { holder: holder.clone() });
+    world.write(own(1), Write::CloseHandle { holder });
+    world
+}
+
+#[test]
+fn a_state_comes_back_from_its_snapshot_as_it_was() {
+    for state in [State::default(), World::new().state, world().state] {
+        let restored = State::from_snapshot(state.write_snapshot().into_iter()).expect("a good snapshot");
+
+        restored.check_invariants();
+        assert!(restored == state);
+        assert_eq!(restored.checksum(), state.checksum());
+        assert_eq!(restored.write_snapshot(), state.write_snapshot());
+    }
+}
+
+#[test]
+fn the_checksum_tells_states_apart() {
+    let mut world = world();
+    let before = world.state.checksum();
+    assert_eq!(world.state.checksum(), before);
+
+    let holder = world.handle("/ls/dev/x/h", 1);
+    world.write(own(1), set(holder, "y"));
+
+    assert_ne!(world.state.checksum(), before);
+}
+
+#[test]
+fn a_clone_does_not_move_with_its_original() {
+    let mut world = world();
+    let (clone, checksum) = (world.state.clone(), world.state.checksum());
+
+    let holder = world.handle("/ls/dev/x/h", 1);
+    world.write(own(1), set(holder.clone(), "y"));
+    world.write(own(1), Write::Delete { holder });
+    world.end(1, EndCause::Failed);
+
+    assert_eq!(clone.checksum(), checksum);
+    clone.check_invariants();
+}
+
+#[test]
+fn records_that_are_no_whole_snapshot_are_refused() {
+    let records = world().state.write_snapshot();
+    let read = |records: &[Bytes]| State::from_snapshot(records.iter().cloned());
+
+    assert!(matches!(read(&[]), Err(SnapshotError::Header)));
+    assert!(matches!(read(&records[1..]), Err(SnapshotError::Header)));
+    assert!(matches!(read(&records[..records.len() - 1]), Err(SnapshotError::Count { .. })));
+    let mut twice = records.clone();
+    twice.push(records[0].clone());
+    assert!(matches!(read(&twice), Err(SnapshotError::Record(_))));
+    let mut nonsense = records.clone();
+    nonsense[1] = Bytes::from_static(b"nonsense");
+    assert!(matches!(read(&nonsense), Err(SnapshotError::Record(_))));
+    assert!(read(&records).is_ok());
+}
+
+#[test]
+fn a_snapshot_with_damaged_contents_is_refused() {
+    let mut records = world().state.write_snapshot();
+    let text: &[u8] = b"/ls/dev/x/h";
+    let damaged = records.iter_mut().rev().find(|record| record.windows(text.len()).any(|at| at == text));
+
+    let record = damaged.expect("the node of that name");
+    let mut bytes = record.to_vec();
+    let place = bytes.windows(text.len()).rposition(|at| at == text).expect("its contents are its name");
+    bytes[place + 1] ^= 1;
+    *record = bytes.into();
+
+    assert!(matches!(State::from_snapshot(records.into_iter()), Err(SnapshotError::Record(_))));
+}
+
+#[test]
+fn bytes_that_are_no_entry_are_refused() {
+    assert!(LogEntry::decode(b"nonsense").is_err());
+    let good = LogEntry { epoch: Epoch(1), commands: vec![create_session(1, Role::Client, 1)] }.encode();
+    assert!(LogEntry::decode(&good).is_ok());
+    assert!(LogEntry::decode(&good[..good.len() - 1]).is_err());
+}

@@ -1,0 +1,160 @@
+//! A client: one session, as an application sees it.
+
+use std::sync::Arc;
+
+use hasp_proto::id::SessionId;
+use hasp_proto::name::Name;
+use hasp_proto::request::{Op, Reply};
+use hasp_router::links::Connections;
+use hasp_router::upstream::{Begin, Hosts, UpstreamConfig, UpstreamCore};
+use hasp_rt::env::Env;
+use hasp_rt::rpc::Profile;
+use tokio::sync::oneshot;
+
+use crate::connect::{ConnectError, ConnectOptions, Service, Tried};
+use crate::engine::{Engine, Welcomed};
+use crate::error::CallError;
+use crate::events::Events;
+use crate::handle::{Handle, Opened};
+use crate::open::{IntoName, OpenOptions};
+use crate::timers::Timers;
+
+/// A session with the service. A clone is the same session; it ends when the last clone and the
+/// last handle are dropped, or by [`close`](Client::close).
+#[derive(Clone)]
+pub struct Client {
+    session: Arc<Session>,
+}
+
+/// Ends with the last that needs it.
+pub(crate) struct Session {
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.engine.end();
+    }
+}
+
+impl Client {
+    /// Finds the service and starts a session.
+    ///
+    /// # Errors
+    /// If nobody answers within the timeout, or who answers refuses.
+    pub async fn connect(options: ConnectOptions, env: &Env) -> Result<Self, ConnectError> {
+        options.check()?;
+        let begin = env.clock.now();
+        let service = Service::locate(&options.targets, options.timeout, env).await?;
+        let passed = env.clock.now().saturating_since(begin);
+        let timeout = options.timeout.saturating_sub(passed);
+        Self::join(&service, ConnectOptions { timeout, ..options }, env).await
+    }
+
+    /// Starts a session with a service that was found before.
+    ///
+    /// Through a proxy or router this waits until the session is welcomed. With cells, a session
+    /// begins at each when something is first asked of it.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn join(service: &Service, options: ConnectOptions, env: &Env) -> Result<Self, ConnectError> {
+        options.check()?;
+        let (sender, welcomed) = oneshot::channel();
+        let client = Self::start(service, &options, env, sender);
+        let Hosts::One(addresses) = &service.hosts else { return Ok(client) };
+        match tokio::time::timeout(options.timeout, welcomed).await {
+            Ok(Ok(Ok(()))) => Ok(client),
+            Ok(Ok(Err(error))) => Err(ConnectError::Refused(CallError::new(error, None))),
+            Ok(Err(_)) | Err(_) => Err(ConnectError::Unreachable(not_welcomed(addresses))),
+        }
+    }
+
+    fn start(
+        service: &Service,
+        options: &ConnectOptions,
+        env: &Env,
+        welcomed: oneshot::Sender<Welcomed>,
+    ) -> Self {
+        let mut random = env.seeds.stream("client session");
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&random.random_16());
+        seed[16..].copy_from_slice(&random.random_16());
+        let begin = match service.hosts {
+            Hosts::One(_) => Begin::AtOnce,
+            Hosts::Cells(_) => Begin::AtFirstUse,
+        };
+        let config = UpstreamConfig {
+            begin,
+            grace: options.grace,
+            ..UpstreamConfig::application(service.hosts.clone(), &options.principal, seed)
+        };
+        let connections = options.connections.clone();
+        let connections = connections.unwrap_or_else(|| Connections::dedicated(env, Profile::clients()));
+        let timers = options.timers.clone().unwrap_or_else(|| Timers::new(env));
+        let upstream = UpstreamCore::new(env.clock.now(), config);
+        let engine = Engine::start(env, upstream, connections, &timers, welcomed);
+        Self { session: Arc::new(Session { engine }) }
+    }
+
+    /// Opens a node, and creates it if the options say so. `/ls/local/...` is the namespace of the
+    /// first host.
+    ///
+    /// # Errors
+    /// `InvalidName` and `TooLarge` before anything is sent; else as the service says: `NotFound`,
+    /// `AlreadyExists`, `NotADirectory`, `PermissionDenied`, `SessionExpired`.
+    pub async fn open(&self, name: impl IntoName, options: OpenOptions) -> Result<Opened, CallError> {
+        let open = options.for_node(name.into_name()?)?;
+        let name = open.name.clone();
+        let answer = self.session.engine.ask(Op::Open(open)).await?;
+        match (answer.result, answer.position) {
+            (Ok(Reply::Opened { handle, created, stat }), position) => {
+                let handle = Handle::new(self.session.clone(), name, handle, &stat);
+                Ok(Opened { handle, created, stat, position })
+            }
+            (Ok(_), _) => Err(CallError::wrong_reply()),
+            (Err(error), position) => Err(CallError::new(error, position)),
+        }
+    }
+
+    /// Creates a directory.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); `AlreadyExists` whatever it is that exists.
+    pub async fn mkdir(&self, name: impl IntoName) -> Result<Opened, CallError> {
+        let name: Name = name.into_name()?;
+        self.open(name, OpenOptions::create_directory().must_create()).await
+    }
+
+    /// The session's id; with cells that of the first of its sessions, if one has begun.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.session.engine.look(|upstream| upstream.sessions().next().map(|held| held.session))
+    }
+
+    /// KeepAlives sent since the start, to all hosts.
+    pub fn keep_alives_sent(&self) -> u64 {
+        self.session.engine.look(UpstreamCore::keep_alives_sent)
+    }
+
+    /// Listens to what happens to the session from now on.
+    pub fn events(&self) -> Events {
+        self.session.engine.events()
+    }
+
+    /// Whether the session has expired or was closed: nothing can be asked any more.
+    pub fn is_over(&self) -> bool {
+        self.session.engine.is_over()
+    }
+
+    /// Ends the session, with all handles and locks, at once; waits until the hosts know it or
+    /// cannot be told. Calls under way fail with `SessionExpired`.
+    pub async fn close(&self) {
+        self.session.engine.end();
+        self.session.engine.ended().await;
+    }
+}
+
+fn not_welcomed(addresses: &[String]) -> Vec<Tried> {
+    let tried = |address: &String| Tried { address: address.clone(), why: "no session in time".into() };
+    addresses.iter().map(tried).collect()
+}

@@ -1,0 +1,203 @@
+//! A proxy of a few lines: welcomes every session, answers what it is told to, remembers everything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hasp_client::{AclNames, CellName, Env, Epoch, Generation, Instance, Name, NodeKind, Position, Stat};
+use hasp_proto::error::ErrorCode;
+use hasp_proto::handle::{HandleBody, HandleKey};
+use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::request::{Answer, Op, Reply, Request};
+use hasp_proto::stream::{Down, Grant, Hello, Up, Welcome};
+use hasp_proto::wire::v1;
+use hasp_rt::outbox::{Limits, Outbox};
+use hasp_rt::rpc::Profile;
+use hasp_rt::rpc::server::{Dispatch, serve};
+use hasp_rt::rpc::session::{HaspService, LocateHandler, SessionHandler};
+
+/// Where the host listens.
+pub const ADDRESS: &str = "proxy:1";
+
+/// How it behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Answers all but `Acquire`, which waits for the test.
+    Kind,
+    /// Refuses every session.
+    Refusing,
+    /// Says nothing.
+    Silent,
+}
+
+pub struct Host {
+    manner: Manner,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    connections: BTreeMap<u64, Arc<Outbox<v1::Down>>>,
+    last: u64,
+    session: Option<SessionId>,
+    contents: Bytes,
+    heard: Vec<String>,
+    acquiring: Vec<RequestNumber>,
+}
+
+impl Host {
+    pub async fn start(env: &Env, manner: Manner) -> Arc<Self> {
+        let host = Arc::new(Self { manner, state: Mutex::default() });
+        let limits = Limits { items_max: 1_000, bytes_max: 1 << 20 };
+        let service = HaspService::server(host.clone(), limits, &Profile::clients());
+        let listener = env.transport.listen(ADDRESS).await.expect("free");
+        serve(&env.tasks, listener, Dispatch::new().with(service), Profile::clients());
+        host
+    }
+
+    /// What it has heard, in order, KeepAlives left out.
+    pub fn heard(&self) -> Vec<String> {
+        self.state().heard.clone()
+    }
+
+    /// Grants the lock to the last that asked for it.
+    pub fn grant(&self) {
+        let number = self.state().acquiring.pop().expect("somebody asked");
+        let reply = Reply::Acquired { lock_generation: Generation(9) };
+        self.say(Down::Answer(Answer { number, position: position(), result: Ok(reply) }));
+    }
+
+    /// Ends every connection.
+    pub fn hang_up(&self) {
+        self.state().connections.values().for_each(|outbox| outbox.close());
+    }
+
+    /// To the newest connection.
+    pub fn say(&self, down: Down) {
+        let outbox = self.state().connections.values().next_back().cloned().expect("connected");
+        outbox.push(down.into(), 1).expect("room");
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn greet(&self, hello: &Hello) {
+        let session = hello.key.id();
+        self.state().session = Some(session);
+        if self.manner == Manner::Refusing {
+            return self.say(Down::Refused(ErrorCode::Unauthenticated.because("not you")));
+        }
+        let lease = Duration::from_secs(12);
+        let grant = Grant { held: Duration::ZERO, session: lease, cache: lease };
+        self.say(Down::Welcome(Welcome { session, resumed: hello.resume, grant, master_of: None }));
+    }
+
+    fn answer(&self, request: Request) {
+        if let Op::Acquire(..) = &request.op {
+            return self.state().acquiring.push(request.number);
+        }
+        let result = self.reply(&request).ok_or_else(|| ErrorCode::NotFound.because("no such thing"));
+        self.say(Down::Answer(Answer { number: request.number, position: position(), result }));
+    }
+
+    fn reply(&self, request: &Request) -> Option<Reply> {
+        let mut state = self.state();
+        match &request.op {
+            Op::Open(open) => {
+                let body = HandleBody {
+                    cell: CellName::new("a"),
+                    name: Name::parse(&open.name.as_str().replace("/ls/local", "/ls/dev")).unwrap(),
+                    instance: Instance(4),
+                    kind: NodeKind::File,
+                    r#use: open.r#use,
+                    session: state.session?,
+                    opened_by: request.number,
+                    epoch: Epoch(1),
+                    lock_delay: open.lock_delay,
+                };
+                let handle = HandleKey::new(Bytes::from_static(&[1; 32])).seal(&body);
+                let created = open.create.is_some();
+                (open.name.component() != "missing").then(|| Reply::Opened { handle, created, stat: stat(0) })
+            }
+            Op::Close(_) => Some(Reply::Closed),
+            Op::GetContentsAndStat(_) => {
+                let contents = state.contents.clone();
+                Some(Reply::Contents { stat: stat(contents.len() as u64), contents })
+            }
+            Op::SetContents { contents, .. } => {
+                state.contents = contents.clone();
+                Some(Reply::Written { content_generation: Generation(2), previous_generation: Generation(1) })
+            }
+            Op::Release(_) => Some(Reply::Released),
+            _ => None,
+        }
+    }
+}
+
+pub fn position() -> Option<Position> {
+    Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index: 1 })
+}
+
+fn stat(length: u64) -> Stat {
+    Stat {
+        kind: NodeKind::File,
+        instance: Instance(4),
+        content_generation: Generation(1),
+        lock_generation: Generation(1),
+        acl_generation: Generation(1),
+        checksum: 0,
+        length,
+        ephemeral: false,
+        acls: AclNames::default(),
+    }
+}
+
+impl SessionHandler for Host {
+    fn connected(&self, outbox: Arc<Outbox<v1::Down>>, _peer: &str) -> u64 {
+        let mut state = self.state();
+        state.last += 1;
+        let connection = state.last;
+        state.connections.insert(connection, outbox);
+        connection
+    }
+
+    fn received(&self, _connection: u64, items: Vec<v1::Up>) {
+        for item in items.into_iter().map(|item| Up::try_from(item).expect("well-formed")) {
+            let word = match &item {
+                Up::Hello(hello) => {
+                    if hello.resume {
+                        "resume"
+                    } else {
+                        "hello"
+                    }
+                }
+                Up::Request(request) => request.op.name(),
+                Up::KeepAlive(_) => continue,
+                Up::Acknowledge(_) => "acknowledge",
+                Up::Cancel(_) => "cancel",
+                Up::EndSession => "end",
+            };
+            self.state().heard.push(word.to_owned());
+            match item {
+                _ if self.manner == Manner::Silent => {}
+                Up::Hello(hello) => self.greet(&hello),
+                Up::Request(request) => self.answer(request),
+                Up::EndSession => self.hang_up(),
+                Up::KeepAlive(_) | Up::Acknowledge(_) | Up::Cancel(_) => {}
+            }
+        }
+    }
+
+    fn disconnected(&self, connection: u64) {
+        self.state().connections.remove(&connection);
+    }
+}
+
+impl LocateHandler for Host {
+    fn locate(&self) -> v1::LocateReply {
+        let host = v1::locate_reply::Host::Proxy.into();
+        v1::LocateReply { host, cell: String::new(), master: String::new(), map: None }
+    }
+}

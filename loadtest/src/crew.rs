@@ -1,0 +1,204 @@
+//! The workers of one phase: started, told when to begin and end, and listened to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hasp_proto::time::Time;
+use hasp_rt::env::Env;
+use tokio::sync::mpsc;
+
+use crate::job::{Finished, Job, Order, Progress, Ramped, Said};
+use crate::processes::{Process, Processes, Spec, stop_all};
+use crate::window::{Member, Role};
+
+/// Words of all workers waiting to be heard.
+const WORDS: usize = 1_024;
+/// How long a worker may be silent: it says something every half second.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The workers of one phase.
+pub struct Crew {
+    env: Env,
+    workers: Vec<Worker>,
+    said: mpsc::Receiver<(usize, anyhow::Result<Said>)>,
+}
+
+struct Worker {
+    process: Process,
+    latest: Progress,
+    ramped: Option<Ramped>,
+    finished: Option<Finished>,
+}
+
+/// How all workers together stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CrewProgress {
+    /// Sums of what each said last.
+    pub all: Progress,
+    /// Since the phase began, by the clock of the load test.
+    pub at: Time,
+}
+
+impl Crew {
+    /// Starts a worker for each of these jobs.
+    ///
+    /// # Errors
+    /// One cannot be started or does not take its job.
+    pub async fn start(env: &Env, processes: &Processes, phase: &str, jobs: &[Job]) -> anyhow::Result<Self> {
+        let (said_in, said) = mpsc::channel(WORDS);
+        let mut workers = Vec::new();
+        for (index, job) in jobs.iter().enumerate() {
+            let name = format!("worker-{phase}-{}", index + 1);
+            let mut process = processes.start(&Spec::new(name, ["loadtest-worker"]))?;
+            process.must_run()?;
+            process.tell(&serde_json::to_string(job).context("write job")?).await?;
+            let lines = process.take_lines().context("listen to a worker")?;
+            env.tasks.spawn("worker-words", hear(index, process.name().to_owned(), lines, said_in.clone()));
+            workers.push(Worker { process, latest: Progress::default(), ramped: None, finished: None });
+        }
+        Ok(Self { env: env.clone(), workers, said })
+    }
+
+    /// The worker processes, to look at.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.workers.iter().map(|worker| Member {
+            role: Role::Worker,
+            name: worker.process.name().to_owned(),
+            pid: Some(worker.process.pid()),
+            address: None,
+        })
+    }
+
+    /// Waits until all clients have their sessions; `show` is called with every news.
+    ///
+    /// # Errors
+    /// A worker failed, or it takes longer than `deadline`.
+    pub async fn ramped(
+        &mut self,
+        deadline: Duration,
+        mut show: impl FnMut(&CrewProgress),
+    ) -> anyhow::Result<Vec<Ramped>> {
+        let until = self.env.clock.now() + deadline;
+        while self.workers.iter().any(|worker| worker.ramped.is_none()) {
+            if !self.hear_until(until).await? {
+                let opened = self.progress().all.sessions.opened;
+                bail!("only {opened} sessions were opened within {deadline:?}");
+            }
+            show(&self.progress());
+        }
+        Ok(self.workers.iter().filter_map(|worker| worker.ramped.clone()).collect())
+    }
+
+    /// Tells all workers something.
+    ///
+    /// # Errors
+    /// One does not listen.
+    pub async fn order(&mut self, order: Order) -> anyhow::Result<()> {
+        let line = serde_json::to_string(&order).context("write order")?;
+        for worker in &mut self.workers {
+            if order == Order::End {
+                worker.process.may_end();
+            }
+            worker.process.tell(&line).await?;
+        }
+        Ok(())
+    }
+
+    /// Listens for `duration`; `show` is called with every news.
+    ///
+    /// # Errors
+    /// A worker failed.
+    pub async fn listen(
+        &mut self,
+        duration: Duration,
+        mut show: impl FnMut(&CrewProgress),
+    ) -> anyhow::Result<()> {
+        let until = self.env.clock.now() + duration;
+        while self.hear_until(until).await? {
+            show(&self.progress());
+        }
+        Ok(())
+    }
+
+    /// Waits, after [`Order::End`], until every worker has said what it measured and is gone. By
+    /// process id.
+    ///
+    /// # Errors
+    /// A worker failed, or it takes longer than `deadline`.
+    pub async fn finished(mut self, deadline: Duration) -> anyhow::Result<BTreeMap<u32, Finished>> {
+        let until = self.env.clock.now() + deadline;
+        while self.workers.iter().any(|worker| worker.finished.is_none()) {
+            if !self.hear_until(until).await? {
+                let late = self.workers.iter().find(|worker| worker.finished.is_none());
+                let late = late.map_or_else(String::new, |worker| {
+                    format!("{}; its log ends:\n{}", worker.process.name(), worker.process.log_tail())
+                });
+                bail!("no result within {deadline:?} from {late}");
+            }
+        }
+        for worker in &mut self.workers {
+            let left = until.saturating_since(self.env.clock.now());
+            worker.process.exited(left).await;
+        }
+        stop_all(self.workers.iter_mut().map(|worker| &mut worker.process)).await?;
+        let results = self.workers.into_iter();
+        Ok(results.filter_map(|worker| Some((worker.process.pid(), worker.finished?))).collect())
+    }
+
+    /// Hears one word; `false` if the time was over before there was one.
+    async fn hear_until(&mut self, until: Time) -> anyhow::Result<bool> {
+        let left = until.saturating_since(self.env.clock.now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let Ok(word) = tokio::time::timeout(left.min(SILENCE), self.said.recv()).await else {
+            if left > SILENCE {
+                bail!("the workers said nothing for {SILENCE:?}");
+            }
+            return Ok(false);
+        };
+        let Some((index, said)) = word else { bail!("the workers are gone") };
+        let worker = &mut self.workers[index];
+        match said {
+            Ok(Said::Progress(progress)) => worker.latest = progress,
+            Ok(Said::Ramped(ramped)) => worker.ramped = Some(ramped),
+            Ok(Said::Finished(finished)) => worker.finished = Some(*finished),
+            // Its end is told only after all it said was heard.
+            Err(_) if worker.finished.is_some() => {}
+            Err(error) => {
+                worker.process.exited(Duration::from_secs(1)).await;
+                return Err(error.context(format!("its log ends:\n{}", worker.process.log_tail())));
+            }
+        }
+        Ok(true)
+    }
+
+    fn progress(&self) -> CrewProgress {
+        let mut all = Progress::default();
+        for worker in &self.workers {
+            all.sessions.add(worker.latest.sessions);
+            all.ops += worker.latest.ops;
+            all.errors += worker.latest.errors;
+            all.violations += worker.latest.violations;
+        }
+        CrewProgress { all, at: self.env.clock.now() }
+    }
+}
+
+/// Passes on what a worker says, until its output ends.
+async fn hear(
+    index: usize,
+    name: String,
+    mut lines: mpsc::Receiver<String>,
+    said: mpsc::Sender<(usize, anyhow::Result<Said>)>,
+) {
+    while let Some(line) = lines.recv().await {
+        let word = serde_json::from_str(&line).with_context(|| format!("understand {name}: {line:?}"));
+        if said.send((index, word)).await.is_err() {
+            return;
+        }
+    }
+    let gone = Err(anyhow::anyhow!("{name} said no more"));
+    let _ = said.send((index, gone)).await;
+}

@@ -1,0 +1,43 @@
+//! The load test: thousands of real client sessions against a real system, measured and checked.
+//!
+//! ```text
+//! run ── system: cells and proxies as child processes      (processes, system, status)
+//!     ├─ crew: workers as child processes, for each phase   (crew, job)
+//!     │    worker ── fleet: the clients, their ramp         (fleet, seeding)
+//!     │           ├─ load: open-loop operations, checked    (workload, load, ops, check, measure)
+//!     │           └─ audit: locks and writes seen by others (audit)
+//!     └─ report                                             (window, report)
+//! ```
+//!
+//! The first phase, the *baseline*, has clients straight at the masters; the second has them at
+//! proxies. Both are measured in the same way, so the reduction that the report states compares two
+//! measurements. Everything started here is stopped here, by process id.
+
+pub mod check;
+pub mod crew;
+pub mod job;
+pub mod measure;
+pub mod options;
+pub mod processes;
+pub mod procfs;
+pub mod progress;
+pub mod report;
+pub mod status;
+pub mod system;
+pub mod tree;
+pub mod window;
+pub mod workload;
+
+mod audit;
+mod fleet;
+mod interrupt;
+mod load;
+mod ops;
+mod run;
+mod seeding;
+mod worker;
+
+pub use interrupt::interrupted;
+pub use options::LoadtestOptions;
+pub use run::{Outcome, run};
+pub use worker::worker;

@@ -1,0 +1,183 @@
+//! The report for people.
+
+use std::fmt;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+
+use super::{KeepAlives, OpReport, Report};
+use crate::window::ProcessReport;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { clients, proxies, cells, replicas, seconds, .. } = self;
+        writeln!(
+            f,
+            "{clients} clients, {proxies} proxies, {cells} cells of {replicas} replicas, {seconds:.0} s under load\n"
+        )?;
+        writeln!(f, "{}\n", self.summary())?;
+        writeln!(f, "{}\n", operations(self))?;
+        writeln!(f, "{}", processes(&self.processes))?;
+        self.load_note(f)?;
+        for remark in &self.remarks {
+            writeln!(f, "note: {remark}")?;
+        }
+        match self.faults.as_slice() {
+            [] => writeln!(f, "\nok: no session lost, no check failed, no operation failed"),
+            faults => faults.iter().try_for_each(|fault| writeln!(f, "FAILED: {fault}")),
+        }
+    }
+}
+
+impl Report {
+    fn summary(&self) -> Table {
+        let mut table = plain_table();
+        let sessions = self.sessions;
+        let opened = format!("{:.0} per second", self.ramp.sessions_per_s);
+        row(&mut table, "sessions opened", sessions.opened.to_string(), &opened);
+        row(&mut table, "  lost", sessions.lost.to_string(), "over although nobody asked");
+        row(
+            &mut table,
+            "  in jeopardy",
+            sessions.jeopardy.to_string(),
+            "times a lease ended before the next came",
+        );
+        keep_alive_rows(&mut table, &self.keepalive, self.clients);
+        let checks = self.checks;
+        let checked = format!(
+            "of {} answers, {} writes read back by others, {} exclusive holds",
+            checks.reads, checks.writes_read_back, checks.exclusive_entries
+        );
+        row(&mut table, "checks failed", self.violations.to_string(), &checked);
+        table
+    }
+
+    fn load_note(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rate: f64 = self.load.wanted_per_s.values().sum();
+        if rate == 0.0 {
+            return writeln!(f, "\nload: KeepAlives only; no operations, and so no checks");
+        }
+        write!(
+            f,
+            "\nload besides KeepAlives: {rate:.1} operations per second over all clients, open loop; "
+        )?;
+        writeln!(f, "latencies count from the intended start")?;
+        writeln!(
+            f,
+            "CPU us/KeepAlive: all CPU time, operations included; --rate 0 shows what KeepAlives alone cost"
+        )?;
+        if self.load.rare_operations_raised {
+            writeln!(
+                f,
+                "mix: Chubby's (OSDI 2006, 4.1: KeepAlives 93%, all else 4.5%), rare operations raised to {} per \
+                 second so that there is something to measure",
+                crate::workload::FLOOR_PER_S
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn keep_alive_rows(table: &mut Table, keepalive: &KeepAlives, clients: usize) {
+    let per_s = |rate: f64| format!("{rate:.2}/s");
+    row(table, "KeepAlives sent by clients", per_s(keepalive.sent_per_s), "");
+    if let Some(rate) = keepalive.at_proxies_per_s {
+        row(table, "  received by the proxies", per_s(rate), "");
+    }
+    for (cell, rate) in &keepalive.at_masters_per_s {
+        row(table, &format!("  received by the master of cell {cell}"), per_s(*rate), "");
+    }
+    match keepalive.baseline_at_master_per_s_per_client {
+        Some(rate) => row(
+            table,
+            "  a master without proxies",
+            per_s(rate * clients as f64),
+            &format!("{rate:.4}/s per client, measured in the baseline"),
+        ),
+        None => row(table, "  a master without proxies", "?".into(), "no baseline was measured"),
+    }
+    match keepalive.reduction {
+        Some(reduction) => row(table, "reduction", format!("{reduction:.0} x"), "at the busiest master"),
+        None => row(table, "reduction", "?".into(), "needs a baseline, and masters that can be asked"),
+    }
+}
+
+fn operations(report: &Report) -> Table {
+    let headers = ["operation", "count", "errors", "p50 ms", "p99 ms", "max ms", "baseline p50", "p99"];
+    let mut table = new_table(headers, 1);
+    for (op, line) in &report.ops {
+        let OpReport { count, errors, p50_us, p99_us, max_us } = line;
+        let baseline = report.baseline.as_ref().and_then(|baseline| baseline.ops.get(op));
+        let of_baseline =
+            |pick: fn(&OpReport) -> u64| baseline.map_or_else(none, |line| ms(pick(line), line.count));
+        table.add_row([
+            (*op).to_owned(),
+            count.to_string(),
+            errors.to_string(),
+            ms(*p50_us, *count),
+            ms(*p99_us, *count),
+            ms(*max_us, *count),
+            of_baseline(|line| line.p50_us),
+            of_baseline(|line| line.p99_us),
+        ]);
+    }
+    table
+}
+
+fn processes(processes: &[ProcessReport]) -> Table {
+    let headers =
+        ["process", "role", "pid", "CPU s", "RSS MiB", "sessions", "CPU us/KeepAlive", "RSS KiB/session"];
+    let mut table = new_table(headers, 2);
+    for process in processes {
+        table.add_row([
+            process.name.clone(),
+            process.role.clone(),
+            process.pid.to_string(),
+            known(process.cpu_s, 2),
+            known(process.rss_mib, 1),
+            process.sessions.to_string(),
+            known(process.cpu_us_per_keepalive, 1),
+            known(process.rss_kib_per_session, 1),
+        ]);
+    }
+    table
+}
+
+/// Columns from `numbers` on are numbers.
+fn new_table<const N: usize>(headers: [&str; N], numbers: usize) -> Table {
+    let mut table = plain_table();
+    table.set_header(headers);
+    for index in numbers..N {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table
+}
+
+fn row(table: &mut Table, what: &str, value: String, remark: &str) {
+    table.add_row([
+        comfy_table::Cell::new(what),
+        comfy_table::Cell::new(value).set_alignment(CellAlignment::Right),
+        comfy_table::Cell::new(remark),
+    ]);
+}
+
+/// A latency of `count` operations.
+fn ms(micros: u64, count: u64) -> String {
+    if count == 0 { none() } else { format!("{:.2}", micros as f64 / 1_000.0) }
+}
+
+fn known(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(none, |value| format!("{value:.digits$}"))
+}
+
+fn none() -> String {
+    "-".to_owned()
+}

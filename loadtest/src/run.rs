@@ -1,0 +1,369 @@
+//! The load test from start to end: what is started, in which order, and that all of it is stopped.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "real processes of a real machine are watched here, never simulated ones"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use hasp_rt::env::Env;
+use tempfile::TempDir;
+
+use crate::crew::{Crew, CrewProgress};
+use crate::interrupt::interrupted;
+use crate::job::{Finished, Job, Order};
+use crate::measure::{Latencies, OpStats};
+use crate::options::{LoadtestOptions, shares};
+use crate::processes::{Ended, Processes};
+use crate::procfs;
+use crate::progress::Progress;
+use crate::report::{Phase, Report, Setting};
+use crate::seeding;
+use crate::status::StatusReader;
+use crate::system::{System, SystemSpec, cell_roots};
+use crate::tree::TreeSpec;
+use crate::window::{Member, Role, Snapshot, Window, WorkerShare};
+
+/// Between the ramp and the measurement: what the ramp left behind comes to rest.
+const SETTLE: Duration = Duration::from_secs(2);
+/// Beyond what its rate makes it take, a ramp may take this long.
+const RAMP_SLACK: Duration = Duration::from_secs(60);
+/// How long operations under way, and the ends of sessions, may take after the measurement.
+const FINISH: Duration = Duration::from_secs(120);
+/// How long the tasks of a load test that is over may take to end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What came of a load test.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What was found. Prints as tables for people.
+    pub report: Report,
+}
+
+impl Outcome {
+    /// No session was lost, no check failed, no operation failed.
+    pub fn is_success(&self) -> bool {
+        self.report.faults().is_empty()
+    }
+}
+
+/// Runs a load test and stops everything that it started.
+///
+/// Shows its progress on standard error. Writes the report as JSON where the options say, and
+/// leaves printing it to the caller.
+///
+/// # Errors
+/// What is asked for cannot be, something could not be started, or a process ended by itself. The
+/// logs are kept then, and named. A load test that ran and found faults is no error.
+pub async fn run(options: LoadtestOptions, env: Env) -> anyhow::Result<Outcome> {
+    let open_files = procfs::raise_open_files();
+    options.validate(open_files)?;
+    let home =
+        tempfile::Builder::new().prefix("hasp-loadtest-").tempdir().context("make a temporary directory")?;
+    let env = env.child("loadtest");
+    let binary =
+        options.binary.clone().map_or_else(std::env::current_exe, Ok).context("find my own program")?;
+    let (processes, ended) = Processes::new(env.clone(), binary, home.path().to_owned());
+    let progress = Progress::on_stderr();
+    let test = Test {
+        options: &options,
+        env: &env,
+        processes: &processes,
+        progress: &progress,
+        open_files,
+        home: &home,
+    };
+    let result = test.supervised(ended).await;
+    progress.finish();
+    // Kills what is left, as after a failure.
+    env.tasks.abort();
+    if let Err(unfinished) = env.tasks.drain(DRAIN).await {
+        tracing::warn!(%unfinished, "stop the load test");
+    }
+    match result {
+        Ok(outcome) => {
+            write_json(&options, &outcome.report)?;
+            Ok(outcome)
+        }
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        Err(error) => {
+            let kept: PathBuf = home.keep();
+            Err(error
+                .context(format!("the load test did not run to its end; logs are in {}", kept.display())))
+        }
+    }
+}
+
+fn write_json(options: &LoadtestOptions, report: &Report) -> anyhow::Result<()> {
+    let Some(path) = &options.json else { return Ok(()) };
+    std::fs::write(path, report.to_json() + "\n").with_context(|| format!("write report {}", path.display()))
+}
+
+/// The user had enough: nothing to look into, so no logs are kept.
+#[derive(Debug)]
+struct Interrupted(&'static str);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the load test was stopped by {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// A load test under way.
+struct Test<'a> {
+    options: &'a LoadtestOptions,
+    env: &'a Env,
+    processes: &'a Processes,
+    progress: &'a Progress,
+    open_files: usize,
+    home: &'a TempDir,
+}
+
+/// Whom the load is for.
+struct Site {
+    /// Servers, to look at.
+    servers: Vec<Member>,
+    /// Addresses of all proxies.
+    proxies: Vec<String>,
+    /// Addresses of all replicas; empty if they are not known.
+    replicas: Vec<String>,
+    tree: TreeSpec,
+    setting: Setting,
+}
+
+impl Test<'_> {
+    /// Runs until it is done, a child fails, or the user has enough.
+    async fn supervised(&self, mut ended: Ended) -> anyhow::Result<Outcome> {
+        let mut system = None;
+        let result = tokio::select! {
+            biased;
+            result = self.work(&mut system) => result,
+            why = ended.unasked() => Err(why),
+            signal = interrupted() => Err(Interrupted(signal).into()),
+        };
+        self.progress.step("stopping everything");
+        let stopped = match (&result, &mut system) {
+            // Proxies first, so that they can say good-bye.
+            (Ok(_), Some(system)) => system.stop().await,
+            _ => self.processes.stop_left().await,
+        };
+        let outcome = result?;
+        stopped?;
+        Ok(outcome)
+    }
+
+    async fn work(&self, system: &mut Option<System>) -> anyhow::Result<Outcome> {
+        let site = if self.options.targets.is_empty() {
+            self.start_system(system).await?
+        } else {
+            self.find_system().await?
+        };
+        self.seed(&site).await?;
+        let baseline_clients = self.options.baseline_clients();
+        let baseline = if baseline_clients > 0 && !site.replicas.is_empty() {
+            let connections = site.tree.cells();
+            Some(self.phase("baseline", &site, &site.replicas, baseline_clients, connections).await?)
+        } else {
+            None
+        };
+        let main = self.phase("proxies", &site, &site.proxies, self.options.clients, 1).await?;
+        if !self.options.targets.is_empty() {
+            self.progress.step("deleting the files");
+            seeding::uproot(self.env, &site.proxies, &site.tree).await?;
+        }
+        Ok(Outcome { report: Report::new(&site.setting, &main, baseline.as_ref()) })
+    }
+
+    async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
+        let LoadtestOptions { clients, cells, replicas, proxies, .. } = *self.options;
+        let spec = SystemSpec { cells, replicas, proxies };
+        self.progress.step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies"));
+        let system = System::start(self.env, self.processes, &spec, self.home.path()).await?;
+        let system = place.insert(system);
+        let members = |role, servers: Vec<&crate::system::Server>| {
+            servers.into_iter().map(move |server| server.member(role)).collect::<Vec<_>>()
+        };
+        let mut servers = members(Role::Replica, system.cells.values().flatten().collect());
+        servers.extend(members(Role::Proxy, system.proxies.iter().collect()));
+        Ok(Site {
+            servers,
+            proxies: system.proxy_addresses(),
+            replicas: system.replica_addresses(),
+            tree: self.tree(&cell_roots(cells), clients),
+            setting: self.setting(cells, replicas, proxies),
+        })
+    }
+
+    /// Asks the proxies given what is behind them.
+    async fn find_system(&self) -> anyhow::Result<Site> {
+        self.progress.step("asking the proxies what is behind them");
+        let mut reader = StatusReader::new(self.env.clone());
+        let proxies = self.options.targets.clone();
+        let answers = reader.ask_all(&proxies).await;
+        ensure!(!answers.is_empty(), "none of {} answers", proxies.join(", "));
+        let prefixes: BTreeMap<_, _> = answers.values().flat_map(|status| status.prefixes.clone()).collect();
+        ensure!(!prefixes.is_empty(), "{} do not say which names they serve", proxies.join(", "));
+        let cells: BTreeMap<_, _> = answers.into_values().flat_map(|status| status.cells).collect();
+        let replicas: Vec<_> = cells.values().flatten().cloned().collect();
+        let reached = reader.ask_all(&replicas).await;
+        let member = |role: Role, address: &String| Member {
+            role,
+            name: address.clone(),
+            pid: None,
+            address: Some(address.clone()),
+        };
+        let mut servers: Vec<_> = reached.keys().map(|address| member(Role::Replica, address)).collect();
+        servers.extend(proxies.iter().map(|address| member(Role::Proxy, address)));
+        let per_cell = cells.values().map(Vec::len).max().unwrap_or(0);
+        let prefixes: Vec<_> = prefixes.into_values().collect();
+        Ok(Site {
+            servers,
+            setting: self.setting(cells.len(), per_cell, proxies.len()),
+            replicas: reached.into_keys().collect(),
+            tree: self.tree(&prefixes, self.options.clients),
+            proxies,
+        })
+    }
+
+    /// Below each of these directories, one in each cell.
+    fn tree(&self, prefixes: &[String], clients: usize) -> TreeSpec {
+        let roots = prefixes.iter().map(|prefix| format!("{prefix}/loadtest-{}", self.options.seed));
+        TreeSpec::new(roots.collect(), clients.max(self.options.baseline_clients()))
+    }
+
+    fn setting(&self, cells: usize, replicas: usize, proxies: usize) -> Setting {
+        Setting {
+            proxies,
+            cells,
+            replicas,
+            seed: self.options.seed,
+            rates: self.options.rates(self.options.clients),
+            is_raised: self.options.mix.is_none() && self.options.rate.is_none(),
+        }
+    }
+
+    async fn seed(&self, site: &Site) -> anyhow::Result<()> {
+        let total = site.tree.places().count() as u64;
+        self.progress.step(&format!("writing {total} files"));
+        let show =
+            |done: u64| self.progress.at(self.env.clock.now(), done, total, &format!("{done} files written"));
+        seeding::plant(self.env, &site.proxies, &site.tree, self.options.seed, show).await
+    }
+
+    /// `clients` clients at `targets`, with `connections` connections each: ramp, hold, end.
+    async fn phase(
+        &self,
+        name: &str,
+        site: &Site,
+        targets: &[String],
+        clients: usize,
+        connections: usize,
+    ) -> anyhow::Result<Phase> {
+        let jobs = self.jobs(site, targets, clients, connections);
+        let count = jobs.len();
+        self.progress.step(&format!("{name}: opening {clients} sessions from {count} processes"));
+        let mut crew = Crew::start(self.env, self.processes, name, &jobs).await?;
+        let ramp_takes = Duration::from_secs_f64(clients as f64 / self.options.ramp_per_s(clients));
+        let ramped =
+            crew.ramped(ramp_takes + RAMP_SLACK, |progress| self.show_ramp(progress, clients)).await?;
+        crew.listen(SETTLE, |_| {}).await?;
+        let hold = self.options.duration;
+        self.progress.step(&format!("{name}: load for {hold:?}"));
+        let members: Vec<_> = site.servers.iter().cloned().chain(crew.members()).collect();
+        let mut reader = StatusReader::new(self.env.clone());
+        let before = Snapshot::take(self.env, &mut reader, &members).await;
+        crew.order(Order::Begin).await?;
+        let began = self.env.clock.now();
+        let show = |progress: &CrewProgress| {
+            let passed = progress.at.saturating_since(began);
+            self.show_load(progress, passed, hold);
+        };
+        crew.listen(hold, show).await?;
+        let after = Snapshot::take(self.env, &mut reader, &members).await;
+        crew.order(Order::End).await?;
+        self.progress.step(&format!("{name}: ending {clients} sessions"));
+        let finished = crew.finished(FINISH).await?;
+        let mut phase = Phase { clients, ..Phase::default() };
+        for ramped in &ramped {
+            phase.ramp_seconds = phase.ramp_seconds.max(ramped.seconds);
+        }
+        let pairs: Vec<_> = ramped.into_iter().flat_map(|ramped| ramped.latencies).collect();
+        phase.ramp = Latencies::from_pairs(&pairs).summary();
+        complete(&mut phase, &Window::new(members, before, after), finished)?;
+        Ok(phase)
+    }
+
+    fn jobs(&self, site: &Site, targets: &[String], clients: usize, connections: usize) -> Vec<Job> {
+        let workers = self.options.workers(clients, connections, self.open_files);
+        let total = clients;
+        let ramp_per_s = self.options.ramp_per_s(total) / workers as f64;
+        let job = |(worker, (first_client, clients))| Job {
+            worker,
+            first_client,
+            clients,
+            targets: targets.to_vec(),
+            tree: site.tree.clone(),
+            rates: self.options.rates(total),
+            ramp_per_s,
+            sessions_per_connection: self.options.sessions_per_connection,
+            seed: self.options.seed,
+        };
+        shares(clients, workers).into_iter().enumerate().map(job).collect()
+    }
+
+    fn show_ramp(&self, progress: &CrewProgress, clients: usize) {
+        let opened = progress.all.sessions.opened;
+        let text = format!("{opened} of {clients} sessions open");
+        self.progress.at(progress.at, opened, clients as u64, &text);
+    }
+
+    fn show_load(&self, progress: &CrewProgress, passed: Duration, hold: Duration) {
+        let all = progress.all;
+        let text = format!(
+            "{} s of {} s: {} operations, {} errors, {} sessions lost, {} in jeopardy, {} checks failed",
+            passed.as_secs(),
+            hold.as_secs(),
+            all.ops,
+            all.errors,
+            all.sessions.lost,
+            all.sessions.jeopardy,
+            all.violations
+        );
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        self.progress.at(progress.at, millis(passed), millis(hold), &text);
+    }
+}
+
+/// Adds up what the workers measured and what happened in the window.
+fn complete(phase: &mut Phase, window: &Window, finished: BTreeMap<u32, Finished>) -> anyhow::Result<()> {
+    let mut ops = OpStats::default();
+    let mut shares = BTreeMap::new();
+    let mut late_writes = crate::check::Violations::default();
+    for (pid, finished) in finished {
+        let alive = finished.sessions.opened.saturating_sub(finished.sessions.lost);
+        shares.insert(pid, WorkerShare { sessions: alive, keep_alives: finished.keep_alives_sent });
+        phase.sessions.add(finished.sessions);
+        phase.sent_per_s += finished.keep_alives_sent as f64 / finished.seconds.max(f64::EPSILON);
+        ops.merge(&finished.ops)?;
+        phase.checks.add(finished.checks);
+        phase.violations.merge(finished.violations);
+        late_writes.merge(finished.late_writes);
+    }
+    // A late write is explained by a write of which nobody learned what became of it.
+    if phase.checks.unknown_writes == 0 {
+        phase.violations.merge(late_writes);
+    }
+    phase.ops = ops;
+    phase.seconds = window.seconds();
+    phase.at_proxies_per_s = window.at_proxies_per_s();
+    phase.at_masters_per_s = window.at_masters_per_s();
+    phase.processes = window.processes(&shares);
+    phase.remarks = window.remarks();
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! A whole system on this machine: cells and proxies as child processes, with configurations of
+//! their own in a temporary directory.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "real processes of a real machine are watched here, never simulated ones"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hasp_rt::env::Env;
+use serde::Serialize;
+
+use crate::processes::{Process, Processes, Spec, stop_all};
+use crate::status::StatusReader;
+use crate::window::{Member, Role};
+
+/// The namespace of the systems started here.
+pub const NAMESPACE: &str = "load";
+
+/// How long a server may take until it serves.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the cells may take to elect their masters.
+const MASTERS_DEADLINE: Duration = Duration::from_secs(30);
+/// Pause between two looks for the masters.
+const MASTERS_PAUSE: Duration = Duration::from_millis(100);
+/// Tries to find ports that nobody takes in the meantime.
+const PORT_TRIES: usize = 5;
+/// What a server's process ends with if its configuration cannot be used, as when a port is taken.
+const EXIT_USAGE: i32 = 2;
+
+/// What to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemSpec {
+    /// Cells, named `a`, `b`, ...; at most 26.
+    pub cells: usize,
+    /// Replicas of each.
+    pub replicas: usize,
+    /// Proxies in front of them.
+    pub proxies: usize,
+}
+
+/// A server that runs.
+pub struct Server {
+    /// Its process.
+    pub process: Process,
+    /// Where clients reach it.
+    pub address: String,
+    /// How it was started.
+    spec: Spec,
+}
+
+impl Server {
+    /// As somebody to look at.
+    pub fn member(&self, role: Role) -> Member {
+        Member {
+            role,
+            name: self.process.name().to_owned(),
+            pid: Some(self.process.pid()),
+            address: Some(self.address.clone()),
+        }
+    }
+}
+
+/// A system that runs.
+pub struct System {
+    /// Replicas, by cell, in the order of their ids.
+    pub cells: BTreeMap<String, Vec<Server>>,
+    /// In front of them.
+    pub proxies: Vec<Server>,
+}
+
+/// Names of the first cells.
+pub fn cell_names(cells: usize) -> Vec<String> {
+    ('a'..='z').take(cells).map(String::from).collect()
+}
+
+/// The directory of each cell, in the order of [`cell_names`]: the first has the namespace's root.
+pub fn cell_roots(cells: usize) -> Vec<String> {
+    let root = |(index, cell): (usize, String)| match index {
+        0 => format!("/ls/{NAMESPACE}"),
+        _ => format!("/ls/{NAMESPACE}/{cell}"),
+    };
+    cell_names(cells).into_iter().enumerate().map(root).collect()
+}
+
+impl System {
+    /// Starts everything below the directory `home` and waits until every cell has its master.
+    ///
+    /// # Errors
+    /// A server cannot be started or ends, with the end of its log; or a cell finds no master.
+    pub async fn start(
+        env: &Env,
+        processes: &Processes,
+        spec: &SystemSpec,
+        home: &Path,
+    ) -> anyhow::Result<System> {
+        for attempt in 1..=PORT_TRIES {
+            let home = home.join(format!("system-{attempt}"));
+            if let Some(mut system) = System::start_once(processes, spec, &home).await? {
+                system.await_masters(env).await?;
+                return Ok(system);
+            }
+        }
+        bail!("start the cells: other programs took the ports chosen, {PORT_TRIES} times")
+    }
+
+    /// `None` if a port was taken.
+    async fn start_once(
+        processes: &Processes,
+        spec: &SystemSpec,
+        home: &Path,
+    ) -> anyhow::Result<Option<System>> {
+        let ports = free_ports(spec.cells * spec.replicas)?;
+        let layout = Layout::new(spec, &ports);
+        let mut cells = Vec::new();
+        for (cell, addresses) in &layout.cells {
+            for id in 1..=addresses.len() {
+                let config = layout.replica(cell, id, home);
+                let started = start_server(processes, "cell", &format!("cell-{cell}-{id}"), &config, home)?;
+                cells.push((cell.clone(), started));
+            }
+        }
+        let mut proxies = Vec::new();
+        for number in 1..=spec.proxies {
+            let name = format!("proxy-{number}");
+            proxies.push((String::new(), start_server(processes, "proxy", &name, &layout.proxy(), home)?));
+        }
+        let Some(cells) = ready(cells).await? else {
+            stop_quietly(proxies.iter_mut().map(|(_, (process, _))| process)).await;
+            return Ok(None);
+        };
+        let mut by_cell: BTreeMap<String, Vec<Server>> = BTreeMap::new();
+        for (cell, server) in cells {
+            by_cell.entry(cell).or_default().push(server);
+        }
+        let Some(proxies) = ready(proxies).await? else { return Ok(None) };
+        Ok(Some(System { cells: by_cell, proxies: proxies.into_iter().map(|(_, proxy)| proxy).collect() }))
+    }
+
+    /// Addresses of all replicas of all cells.
+    pub fn replica_addresses(&self) -> Vec<String> {
+        self.cells.values().flatten().map(|server| server.address.clone()).collect()
+    }
+
+    /// Addresses of all proxies.
+    pub fn proxy_addresses(&self) -> Vec<String> {
+        self.proxies.iter().map(|server| server.address.clone()).collect()
+    }
+
+    /// Every server.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.cells.values().flatten().chain(&self.proxies)
+    }
+
+    /// Waits until every cell has a master that serves.
+    ///
+    /// # Errors
+    /// One has none in time.
+    pub async fn await_masters(&mut self, env: &Env) -> anyhow::Result<()> {
+        let mut reader = StatusReader::new(env.clone());
+        let deadline = env.clock.now() + MASTERS_DEADLINE;
+        loop {
+            let answers = reader.ask_all(&self.replica_addresses()).await;
+            let has_master = |servers: &Vec<Server>| {
+                servers
+                    .iter()
+                    .any(|server| answers.get(&server.address).is_some_and(|status| status.is_master()))
+            };
+            let Some((cell, _)) = self.cells.iter().find(|(_, servers)| !has_master(servers)) else {
+                return Ok(());
+            };
+            if env.clock.now() >= deadline {
+                let states = answers.iter().map(|(address, status)| format!("{address} is {}", status.state));
+                let states = states.collect::<Vec<_>>().join(", ");
+                bail!("cell {cell} has no master after {MASTERS_DEADLINE:?}: {states}");
+            }
+            tokio::time::sleep(MASTERS_PAUSE).await;
+        }
+    }
+
+    /// Starts a replica again that was killed, with the data and the address it had.
+    ///
+    /// # Errors
+    /// There is no such replica, or it does not serve again.
+    pub async fn restart_replica(
+        &mut self,
+        processes: &Processes,
+        cell: &str,
+        index: usize,
+    ) -> anyhow::Result<()> {
+        let servers =
+            self.cells.get_mut(cell).with_context(|| format!("restart a replica of cell {cell}"))?;
+        let server = servers.get_mut(index).context("restart a replica that never was")?;
+        server.process = processes.start(&server.spec)?;
+        let address = await_ready(&mut server.process).await?;
+        server.address =
+            address.with_context(|| format!("restart {}: its port is taken", server.process.name()))?;
+        Ok(())
+    }
+
+    /// Stops the proxies, then the cells.
+    ///
+    /// # Errors
+    /// The first server that had to be killed or did not end cleanly; all are gone nevertheless.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let proxies = stop_all(self.proxies.iter_mut().map(|server| &mut server.process)).await;
+        let cells = stop_all(self.cells.values_mut().flatten().map(|server| &mut server.process)).await;
+        proxies.and(cells)
+    }
+}
+
+/// A child on its way, and how it was started.
+type Starting = (Process, Spec);
+
+fn start_server(
+    processes: &Processes,
+    command: &str,
+    name: &str,
+    config: &impl Serialize,
+    home: &Path,
+) -> anyhow::Result<Starting> {
+    fs::create_dir_all(home).with_context(|| format!("make directory {}", home.display()))?;
+    let path: PathBuf = home.join(format!("{name}.toml"));
+    let text = toml::to_string(config).context("write configuration")?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    let mut args = vec![command.into(), "--config".into(), path.into_os_string()];
+    if command == "proxy" {
+        // All of them, the cells and the clients share this machine's cores: a thread for each core in
+        // each process would mostly wake one another.
+        args.extend(["--threads".into(), "1".into()]);
+    }
+    let spec = Spec::new(name, args);
+    Ok((processes.start(&spec)?, spec))
+}
+
+/// Waits until all of these serve; `None`, and all are stopped, if a port was taken.
+async fn ready(starting: Vec<(String, Starting)>) -> anyhow::Result<Option<Vec<(String, Server)>>> {
+    let mut waiting = starting.into_iter();
+    let mut servers = Vec::new();
+    for (cell, (mut process, spec)) in waiting.by_ref() {
+        match await_ready(&mut process).await? {
+            Some(address) => servers.push((cell, Server { process, address, spec })),
+            None => {
+                let others = servers.iter_mut().map(|(_, server): &mut (_, Server)| &mut server.process);
+                stop_quietly(others).await;
+                stop_quietly(waiting.map(|(_, (process, _))| process).collect::<Vec<_>>().iter_mut()).await;
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(servers))
+}
+
+async fn stop_quietly(processes: impl IntoIterator<Item = &mut Process>) {
+    if let Err(error) = stop_all(processes).await {
+        tracing::debug!(%error, "stop a server that is to be started again");
+    }
+}
+
+/// Waits until a server says where it serves; `None` if it could not use its configuration.
+async fn await_ready(process: &mut Process) -> anyhow::Result<Option<String>> {
+    let line = loop {
+        match process.line(READY_DEADLINE).await {
+            Ok(line) if line.starts_with("ready ") => break line,
+            Ok(_) => {}
+            Err(error) => {
+                let status = process.exited(Duration::ZERO).await.and_then(|status| status.code());
+                let is_port = status == Some(EXIT_USAGE) && process.log_tail().contains("in use");
+                return if is_port { Ok(None) } else { Err(error) };
+            }
+        }
+    };
+    process.ignore_lines();
+    process.must_run()?;
+    let address = line.split(' ').find_map(|word| word.strip_prefix("connect="));
+    let address = address.with_context(|| format!("read where {} serves from {line:?}", process.name()))?;
+    Ok(Some(address.to_owned()))
+}
+
+/// Ports of the loopback address that nobody listens on just now, all different.
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let listeners: Vec<_> =
+        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect::<std::io::Result<_>>().context("look for free ports")
+}
+
+/// Who listens where and owns what.
+#[derive(Clone, Debug)]
+struct Layout {
+    rules: Vec<Rule>,
+    cells: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Rule {
+    prefix: String,
+    cell: String,
+}
+
+#[derive(Serialize)]
+struct ReplicaConfig<'a> {
+    cell: &'a str,
+    id: usize,
+    listen: &'a str,
+    admin: &'static str,
+    dir: PathBuf,
+    namespace: &'static str,
+    rules: &'a [Rule],
+    cells: &'a BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct ProxyConfig<'a> {
+    listen: &'static str,
+    admin: &'static str,
+    namespace: &'static str,
+    rules: &'a [Rule],
+    cells: &'a BTreeMap<String, Vec<String>>,
+}
+
+impl Layout {
+    fn new(spec: &SystemSpec, ports: &[u16]) -> Self {
+        let names = cell_names(spec.cells);
+        let rules = cell_roots(spec.cells).into_iter().zip(&names);
+        let addresses = ports.chunks(spec.replicas.max(1));
+        let addresses = addresses.map(|ports| ports.iter().map(|port| format!("127.0.0.1:{port}")).collect());
+        Self {
+            rules: rules.map(|(prefix, cell)| Rule { prefix, cell: cell.clone() }).collect(),
+            cells: names.into_iter().zip(addresses).collect(),
+        }
+    }
+
+    /// Of the replica `id`, counted from 1.
+    fn replica<'a>(&'a self, cell: &'a str, id: usize, home: &Path) -> ReplicaConfig<'a> {
+        ReplicaConfig {
+            cell,
+            id,
+            listen: &self.cells[cell][id - 1],
+            admin: "127.0.0.1:0",
+            dir: home.join(format!("data-{cell}-{id}")),
+            namespace: NAMESPACE,
+            rules: &self.rules,
+            cells: &self.cells,
+        }
+    }
+
+    fn proxy(&self) -> ProxyConfig<'_> {
+        ProxyConfig {
+            listen: "127.0.0.1:0",
+            admin: "127.0.0.1:0",
+            namespace: NAMESPACE,
+            rules: &self.rules,
+            cells: &self.cells,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        Layout::new(&SystemSpec { cells: 2, replicas: 2, proxies: 1 }, &[1, 2, 3, 4])
+    }
+
+    #[test]
+    fn a_replica_is_told_who_it_is_and_where_everybody_else_is() {
+        let text = toml::to_string(&layout().replica("b", 2, Path::new("/tmp/x"))).expect("plain");
+
+        assert_eq!(
+            text,
+            r#"cell = "b"
+id = 2
+listen = "127.0.0.1:4"
+admin = "127.0.0.1:0"
+dir = "/tmp/x/data-b-2"
+namespace = "load"
+
+[[rules]]
+prefix = "/ls/load"
+cell = "a"
+
+[[rules]]
+prefix = "/ls/load/b"
+cell = "b"
+
+[cells]
+a = ["127.0.0.1:1", "127.0.0.1:2"]
+b = ["127.0.0.1:3", "127.0.0.1:4"]
+"#
+        );
+    }
+
+    #[test]
+    fn a_proxy_is_told_where_the_cells_are() {
+        let text = toml::to_string(&layout().proxy()).expect("plain");
+
+        assert!(text.starts_with("listen = \"127.0.0.1:0\"\n"), "{text}");
+        assert!(text.ends_with("b = [\"127.0.0.1:3\", \"127.0.0.1:4\"]\n"), "{text}");
+    }
+
+    #[test]
+    fn free_ports_are_all_different() {
+        let mut ports = free_ports(20).expect("there are many");
+        ports.sort_unstable();
+        ports.dedup();
+
+        assert_eq!(ports.len(), 20);
+    }
+}

@@ -1,0 +1,361 @@
+//! What the clients of one run did and were told, and what must hold of it whatever went wrong meanwhile.
+//!
+//! Pure: it knows no network, no clock and no server. Order in time is order of simulated milliseconds, and only a
+//! strictly earlier one counts: two hosts that act within one of them may have acted in either order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hasp_proto::position::Position;
+
+/// Milliseconds of the simulated network since the start of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    fn after(self, duration: Duration) -> Self {
+        Self(self.0 + u64::try_from(duration.as_millis()).expect("runs last minutes"))
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// A read or write of one file. A client begins one only after the one before has ended.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub client: usize,
+    pub file: &'static str,
+    pub call: Call,
+    pub begun: Moment,
+    /// `None` while nobody has answered.
+    pub end: Option<(Moment, Answer)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Read,
+    /// No two writes of a run have the same contents.
+    Write {
+        contents: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Read {
+        contents: String,
+        generation: u64,
+        position: Position,
+    },
+    Written {
+        generation: u64,
+        previous: u64,
+        position: Position,
+    },
+    /// The service says that it had no effect, and never will have.
+    Refused,
+    /// Whether it had an effect is not known.
+    Unknown,
+}
+
+impl Operation {
+    fn written(&self) -> Option<Written<'_>> {
+        match (&self.call, &self.end) {
+            (Call::Write { contents }, Some((_, Answer::Written { generation, previous, .. }))) => {
+                Some(Written { contents, generation: *generation, previous: *previous })
+            }
+            _ => None,
+        }
+    }
+
+    fn is_undecided(&self) -> bool {
+        matches!(self.call, Call::Write { .. }) && matches!(self.end, None | Some((_, Answer::Unknown)))
+    }
+
+    /// The generation that its answer shows to exist, and where.
+    fn seen(&self) -> Option<(u64, &Position)> {
+        match &self.end.as_ref()?.1 {
+            Answer::Read { generation, position, .. } | Answer::Written { generation, position, .. } => {
+                Some((*generation, position))
+            }
+            Answer::Refused | Answer::Unknown => None,
+        }
+    }
+}
+
+struct Written<'a> {
+    contents: &'a str,
+    generation: u64,
+    previous: u64,
+}
+
+/// A promise that the history shows to be broken.
+pub type Broken = String;
+
+/// P-DUR, P-ONCE: every acknowledged write is a link of one chain, each generation the predecessor of the next. Where a
+/// link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
+pub fn check_generations_chain(history: &[Operation]) -> Result<(), Broken> {
+    for (file, operations) in by_file(history) {
+        check_chain(&operations).map_err(|broken| format!("{file}: {broken}"))?;
+        check_contents(&operations).map_err(|broken| format!("{file}: {broken}"))?;
+    }
+    Ok(())
+}
+
+fn check_chain(operations: &[&Operation]) -> Result<(), Broken> {
+    let mut writes: Vec<Written<'_>> =
+        operations.iter().filter_map(|operation| operation.written()).collect();
+    writes.sort_by_key(|write| write.generation);
+    let mut undecided = operations.iter().filter(|operation| operation.is_undecided()).count();
+    for write in &writes {
+        if write.previous >= write.generation {
+            return Err(format!("generation {} replaced the later {}", write.generation, write.previous));
+        }
+    }
+    for pair in writes.windows(2) {
+        let [one, next] = pair else { unreachable!("windows of two") };
+        if one.generation == next.generation {
+            return Err(format!("two writes were acknowledged with generation {}", one.generation));
+        }
+        if next.previous < one.generation {
+            return Err(format!(
+                "generation {} replaced {}: the acknowledged {} was lost",
+                next.generation, next.previous, one.generation
+            ));
+        }
+        if next.previous > one.generation {
+            undecided = undecided.checked_sub(1).ok_or_else(|| {
+                let (from, to) = (one.generation, next.generation);
+                format!(
+                    "between generations {from} and {to} a write took effect that nobody asked for, or twice"
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Every read shows what was written once, and a refused write is never seen.
+fn check_contents(operations: &[&Operation]) -> Result<(), Broken> {
+    let mut generation_of: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut contents_of: BTreeMap<u64, &str> = BTreeMap::new();
+    let writers: BTreeMap<&str, &Operation> = operations
+        .iter()
+        .filter_map(|operation| match &operation.call {
+            Call::Write { contents } => Some((contents.as_str(), *operation)),
+            Call::Read => None,
+        })
+        .collect();
+    for operation in operations {
+        let (contents, generation) = match (&operation.end, operation.written()) {
+            (_, Some(write)) => (write.contents, write.generation),
+            (Some((_, Answer::Read { contents, generation, .. })), None) => (contents.as_str(), *generation),
+            _ => continue,
+        };
+        if *generation_of.entry(contents).or_insert(generation) != generation {
+            let other = generation_of[contents];
+            return Err(format!("{contents:?} was written with generations {other} and {generation}"));
+        }
+        if *contents_of.entry(generation).or_insert(contents) != contents {
+            return Err(format!(
+                "generation {generation} is {:?} and {contents:?}",
+                contents_of[&generation]
+            ));
+        }
+        let writer = writers.get(contents);
+        if writer.is_some_and(|writer| matches!(writer.end, Some((_, Answer::Refused)))) {
+            return Err(format!("{contents:?}, whose write was refused, has generation {generation}"));
+        }
+        let seen = operation.end.as_ref().map(|(at, _)| *at);
+        if writer.is_some_and(|writer| seen < Some(writer.begun)) {
+            return Err(format!("{contents:?} was read before it was written"));
+        }
+    }
+    Ok(())
+}
+
+/// P-LIN, P-MONO: whatever begins after something has ended sees that or newer, whichever clients did the two, and a
+/// client's reads never show an earlier position than it has seen.
+pub fn check_read_your_writes(history: &[Operation]) -> Result<(), Broken> {
+    for (file, operations) in by_file(history) {
+        check_order(&operations).map_err(|broken| format!("{file}: {broken}"))?;
+        check_places(&operations).map_err(|broken| format!("{file}: {broken}"))?;
+    }
+    check_positions(history)
+}
+
+fn check_order(operations: &[&Operation]) -> Result<(), Broken> {
+    let mut begun = operations.to_vec();
+    begun.sort_by_key(|operation| operation.begun);
+    let mut ended: Vec<(Moment, u64, usize)> = operations
+        .iter()
+        .filter_map(|operation| Some((operation.end.as_ref()?.0, operation.seen()?.0, operation.client)))
+        .collect();
+    ended.sort();
+    let mut ended = ended.into_iter().peekable();
+    let mut floor = (0, Moment(0), 0);
+    for operation in begun {
+        while let Some((at, generation, client)) = ended.next_if(|(at, ..)| *at < operation.begun) {
+            if generation > floor.0 {
+                floor = (generation, at, client);
+            }
+        }
+        let Some((seen, _)) = operation.seen() else { continue };
+        let is_write = operation.written().is_some();
+        if seen < floor.0 || (is_write && seen == floor.0) {
+            let (generation, at, client) = floor;
+            return Err(format!(
+                "client {} began at {} and was answered generation {seen} ({}), after client {client} was answered {generation} at {at}",
+                operation.client,
+                operation.begun,
+                if is_write { "written" } else { "read" },
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A read at a position shows no less than what was seen at an earlier one. (The answer of a write that was asked again
+/// carries the position of the repetition, so writes are not in order among themselves.)
+fn check_places(operations: &[&Operation]) -> Result<(), Broken> {
+    let mut seen: Vec<(&Position, u64, bool)> = operations
+        .iter()
+        .filter_map(|operation| {
+            operation.seen().map(|(generation, at)| (at, generation, operation.call == Call::Read))
+        })
+        .collect();
+    seen.sort_by_key(|(at, generation, _)| (at.cell.as_str(), at.epoch, at.index, *generation));
+    let mut floor = 0;
+    for (at, generation, is_read) in seen {
+        if is_read && generation < floor {
+            return Err(format!("generation {generation} read at {at}, and {floor} was there before"));
+        }
+        floor = floor.max(generation);
+    }
+    Ok(())
+}
+
+fn check_positions(history: &[Operation]) -> Result<(), Broken> {
+    let mut floors: BTreeMap<(usize, &str), &Position> = BTreeMap::new();
+    let mut operations: Vec<&Operation> = history.iter().collect();
+    operations.sort_by_key(|operation| operation.begun);
+    for operation in operations {
+        let Some((_, position)) = operation.seen() else { continue };
+        let floor = floors.entry((operation.client, position.cell.as_str())).or_insert(position);
+        if position.is_before(floor) && operation.call == Call::Read {
+            return Err(format!("client {} read at {position} after it had seen {floor}", operation.client));
+        }
+        if floor.is_before(position) {
+            *floor = position;
+        }
+    }
+    Ok(())
+}
+
+fn by_file(history: &[Operation]) -> BTreeMap<&'static str, Vec<&Operation>> {
+    let mut files: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for operation in history {
+        files.entry(operation.file).or_default().push(operation);
+    }
+    files
+}
+
+/// The tokens that compare-and-swap appended to a file, as its last contents show them: every acknowledged one is there
+/// once, in the order of generations, and no refused one is.
+pub fn check_appended(history: &[Operation], file: &str, last: &str) -> Result<(), Broken> {
+    let found: Vec<&str> = last.split_whitespace().collect();
+    let mut places = BTreeMap::new();
+    for (place, token) in found.iter().enumerate() {
+        if places.insert(*token, place).is_some() {
+            return Err(format!("{file}: {token} was appended twice"));
+        }
+    }
+    let mut acknowledged = BTreeMap::new();
+    for operation in history.iter().filter(|operation| operation.file == file) {
+        let Call::Write { contents } = &operation.call else { continue };
+        let Some(token) = contents.split_whitespace().last() else { continue };
+        match (&operation.end, places.get(token)) {
+            (Some((_, Answer::Written { generation, .. })), Some(place)) => {
+                acknowledged.insert(*generation, (*place, token));
+            }
+            (Some((_, Answer::Written { .. })), None) => return Err(format!("{file}: {token} was lost")),
+            (Some((_, Answer::Refused)), Some(_)) => {
+                return Err(format!("{file}: {token} is there, and its write was refused"));
+            }
+            _ => {}
+        }
+    }
+    if !acknowledged.values().is_sorted() {
+        return Err(format!("{file}: not in the order of generations: {acknowledged:?}"));
+    }
+    Ok(())
+}
+
+/// One exclusive acquisition of the run's lock.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    pub client: usize,
+    pub generation: u64,
+    /// Of the answer.
+    pub position: Position,
+    pub granted: Moment,
+    /// Until then the holder was right to believe that it held the lock: it had not begun to give it back, and its
+    /// session was under a lease. `None`: to the end of the run.
+    pub believed_until: Option<Moment>,
+    pub end: HoldEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldEnd {
+    /// Still held, or how it ended was not told.
+    Open,
+    Released(Position),
+    /// The holder died then, with this lock-delay.
+    Lost(Moment, Duration),
+}
+
+/// P-LOCK, P-SEQ, P-DELAY: the acquisitions of one lock follow one another, by generation, by position and by what their
+/// holders believe, and who follows one that died waits out its lock-delay.
+pub fn check_exclusive_holders(holds: &[Hold]) -> Result<(), Broken> {
+    let mut holds: Vec<&Hold> = holds.iter().collect();
+    holds.sort_by_key(|hold| hold.generation);
+    for pair in holds.windows(2) {
+        let [one, next] = pair else { unreachable!("windows of two") };
+        let broken = |why: String| {
+            let name = |hold: &Hold| format!("client {} with generation {}", hold.client, hold.generation);
+            Err(format!("{}, then {}: {why}", name(one), name(next)))
+        };
+        if one.generation == next.generation {
+            return broken("one generation for two acquisitions".into());
+        }
+        if !one.position.is_before(&next.position) {
+            return broken(format!("acquired at {} and {}", one.position, next.position));
+        }
+        if one.believed_until.is_none_or(|until| until > next.granted) {
+            let until = one.believed_until.map_or("the end".into(), |until| until.to_string());
+            return broken(format!("held until {until}, granted at {}", next.granted));
+        }
+        match &one.end {
+            HoldEnd::Released(position) if !one.position.is_before(position) => {
+                return broken(format!("the first acquired at {}, and released at {position}", one.position));
+            }
+            HoldEnd::Lost(at, delay) if next.granted < at.after(*delay) => {
+                return broken(format!(
+                    "lost at {at} with a lock-delay of {delay:?}, granted at {}",
+                    next.granted
+                ));
+            }
+            HoldEnd::Open | HoldEnd::Released(_) | HoldEnd::Lost(..) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "history_tests.rs"]
+mod tests;

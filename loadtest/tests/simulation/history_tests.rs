@@ -1,0 +1,181 @@
+//! Histories that break a promise, and their neighbours that do not.
+
+use hasp_proto::id::{CellName, Epoch};
+
+use super::*;
+
+fn at(index: u64) -> Position {
+    Position { cell: CellName::new("a"), epoch: Epoch(1), index }
+}
+
+fn operation(client: usize, begun: u64, call: Call, end: Option<(u64, Answer)>) -> Operation {
+    let end = end.map(|(at, answer)| (Moment(at), answer));
+    Operation { client, file: "f", call, begun: Moment(begun), end }
+}
+
+fn write(begun: u64, ended: u64, contents: &str, previous: u64, generation: u64) -> Operation {
+    let answer = Answer::Written { generation, previous, position: at(generation * 10) };
+    operation(1, begun, Call::Write { contents: contents.into() }, Some((ended, answer)))
+}
+
+fn unanswered(begun: u64, contents: &str) -> Operation {
+    operation(2, begun, Call::Write { contents: contents.into() }, None)
+}
+
+fn refused(begun: u64, contents: &str) -> Operation {
+    operation(2, begun, Call::Write { contents: contents.into() }, Some((begun + 5, Answer::Refused)))
+}
+
+fn read(client: usize, begun: u64, ended: u64, contents: &str, generation: u64) -> Operation {
+    let position = at(generation * 10 + 1);
+    let answer = Answer::Read { contents: contents.into(), generation, position };
+    operation(client, begun, Call::Read, Some((ended, answer)))
+}
+
+fn check(result: Result<(), Broken>, expected: Option<&str>) {
+    match (result, expected) {
+        (Ok(()), None) => {}
+        (Err(broken), Some(expected)) => assert!(broken.contains(expected), "{broken}"),
+        (result, expected) => panic!("{result:?} instead of {expected:?}"),
+    }
+}
+
+#[test]
+fn a_chain_is_whole_or_an_unanswered_write_fills_its_gap() {
+    let whole = vec![write(0, 5, "x", 1, 2), write(10, 15, "y", 2, 3), refused(11, "z")];
+    check(check_generations_chain(&whole), None);
+
+    let gap = vec![write(0, 5, "x", 1, 2), write(20, 25, "y", 3, 4)];
+    check(check_generations_chain(&gap), Some("that nobody asked for, or twice"));
+
+    let filled = vec![write(0, 5, "x", 1, 2), unanswered(6, "z"), write(20, 25, "y", 3, 4)];
+    check(check_generations_chain(&filled), None);
+
+    let too_wide =
+        vec![write(0, 5, "x", 1, 2), unanswered(6, "z"), write(20, 25, "y", 3, 4), write(30, 35, "v", 5, 6)];
+    check(check_generations_chain(&too_wide), Some("between generations 4 and 6"));
+}
+
+#[test]
+fn a_lost_or_repeated_acknowledged_write_breaks_the_chain() {
+    let lost = vec![write(0, 5, "x", 1, 2), write(10, 15, "y", 1, 3)];
+    check(check_generations_chain(&lost), Some("the acknowledged 2 was lost"));
+
+    let handed_out_twice = vec![write(0, 5, "x", 1, 2), write(10, 15, "y", 1, 2)];
+    check(check_generations_chain(&handed_out_twice), Some("two writes were acknowledged"));
+
+    let backwards = vec![write(0, 5, "x", 3, 2)];
+    check(check_generations_chain(&backwards), Some("replaced the later 3"));
+
+    let twice = vec![write(0, 5, "x", 1, 2), read(2, 20, 25, "x", 3)];
+    check(check_generations_chain(&twice), Some("generations 2 and 3"));
+}
+
+#[test]
+fn what_is_read_was_written_by_then_and_not_refused() {
+    let other = vec![write(0, 5, "x", 1, 2), read(2, 20, 25, "y", 2)];
+    check(check_generations_chain(&other), Some("generation 2 is"));
+
+    let refused = vec![refused(0, "x"), read(2, 20, 25, "x", 2)];
+    check(check_generations_chain(&refused), Some("whose write was refused"));
+
+    let early = vec![read(2, 0, 5, "x", 2), unanswered(10, "x")];
+    check(check_generations_chain(&early), Some("before it was written"));
+
+    let late = vec![unanswered(0, "x"), read(2, 20, 25, "x", 2)];
+    check(check_generations_chain(&late), None);
+}
+
+#[test]
+fn a_read_that_begins_after_a_write_ended_sees_it() {
+    let stale = vec![read(2, 11, 15, "x", 2), write(0, 5, "x", 1, 2), write(6, 10, "y", 2, 3)];
+    check(check_read_your_writes(&stale), Some("client 2 began at 11 ms and was answered generation 2"));
+
+    let at_once = vec![read(2, 10, 15, "x", 2), write(0, 5, "x", 1, 2), write(6, 10, "y", 2, 3)];
+    check(check_read_your_writes(&at_once), None);
+}
+
+#[test]
+fn a_read_that_begins_after_another_ended_sees_no_less() {
+    let back = vec![unanswered(0, "y"), read(2, 1, 5, "y", 3), read(3, 6, 9, "x", 2)];
+    check(check_read_your_writes(&back), Some("after client 2 was answered 3"));
+}
+
+#[test]
+fn a_write_that_begins_after_another_ended_gets_a_later_generation() {
+    let equal = vec![write(0, 5, "x", 1, 2), write(6, 9, "y", 1, 2)];
+    check(check_read_your_writes(&equal), Some("generation 2 (written)"));
+}
+
+#[test]
+fn a_read_at_a_later_position_sees_no_less() {
+    let mut behind = read(3, 0, 5, "x", 2);
+    let Some((_, Answer::Read { position, .. })) = &mut behind.end else { unreachable!() };
+    *position = at(32);
+    let history = vec![read(2, 0, 5, "y", 3), behind];
+    check(check_read_your_writes(&history), Some("generation 2 read at a/1/32"));
+
+    let repeated = vec![write(0, 50, "x", 1, 2), read(2, 0, 5, "y", 3)];
+    check(check_read_your_writes(&repeated), None);
+}
+
+#[test]
+fn a_clients_reads_never_go_back_even_over_files() {
+    let mut other = read(1, 6, 9, "x", 2);
+    other.file = "g";
+    let history = vec![read(1, 0, 5, "y", 3), other];
+    check(check_read_your_writes(&history), Some("client 1 read at a/1/21 after it had seen a/1/31"));
+}
+
+#[test]
+fn every_acknowledged_append_is_there_once_and_in_order() {
+    let history =
+        [write(0, 5, "x", 1, 2), write(6, 9, "x y", 2, 3), unanswered(10, "x y u"), refused(3, "r")];
+
+    check(check_appended(&history, "f", "x y"), None);
+    check(check_appended(&history, "f", "x y u"), None);
+    check(check_appended(&history, "f", "x"), Some("y was lost"));
+    check(check_appended(&history, "f", "x y x"), Some("x was appended twice"));
+    check(check_appended(&history, "f", "y x"), Some("not in the order"));
+    check(check_appended(&history, "f", "x r y"), Some("its write was refused"));
+}
+
+fn hold(client: usize, generation: u64, granted: u64, until: u64, end: HoldEnd) -> Hold {
+    let believed_until = Some(Moment(until));
+    Hold { client, generation, position: at(generation * 10), granted: Moment(granted), believed_until, end }
+}
+
+#[test]
+fn holders_follow_one_another() {
+    let released = HoldEnd::Released(at(15));
+    let one = hold(1, 1, 0, 50, released.clone());
+    check(check_exclusive_holders(&[hold(2, 2, 60, 70, HoldEnd::Open), one.clone()]), None);
+
+    let early = hold(2, 2, 40, 70, HoldEnd::Open);
+    check(check_exclusive_holders(&[one.clone(), early]), Some("held until 50 ms, granted at 40 ms"));
+
+    let same = hold(2, 1, 60, 70, HoldEnd::Open);
+    check(check_exclusive_holders(&[one.clone(), same]), Some("one generation"));
+
+    let backwards = hold(1, 1, 0, 50, HoldEnd::Released(at(10)));
+    check(
+        check_exclusive_holders(&[backwards, hold(2, 2, 60, 70, HoldEnd::Open)]),
+        Some("released at a/1/10"),
+    );
+
+    let mut before = hold(2, 2, 60, 70, HoldEnd::Open);
+    before.position = at(9);
+    check(check_exclusive_holders(&[one, before]), Some("acquired at a/1/10 and a/1/9"));
+
+    let mut endless = hold(1, 1, 0, 0, HoldEnd::Open);
+    endless.believed_until = None;
+    check(check_exclusive_holders(&[endless, hold(2, 2, 9, 9, HoldEnd::Open)]), Some("until the end"));
+}
+
+#[test]
+fn who_follows_a_lost_holder_waits_out_the_lock_delay() {
+    let lost = hold(1, 1, 0, 50, HoldEnd::Lost(Moment(50), Duration::from_millis(100)));
+
+    check(check_exclusive_holders(&[lost.clone(), hold(2, 2, 150, 160, HoldEnd::Open)]), None);
+    check(check_exclusive_holders(&[lost, hold(2, 2, 149, 160, HoldEnd::Open)]), Some("lock-delay of 100ms"));
+}

@@ -1,0 +1,14 @@
+//! Generates the gRPC stubs. The messages come from `hasp-proto`; only clients and servers are made here.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=../schema");
+    let files = protox::compile(["hasp/v1/session.proto", "hasp/admin/v1/admin.proto"], ["../schema"])?;
+    tonic_prost_build::configure()
+        .build_transport(false)
+        .extern_path(".hasp.v1", "::hasp_proto::wire::v1")
+        .extern_path(".hasp.tier.v1", "::hasp_proto::wire::tier::v1")
+        .extern_path(".hasp.admin.v1", "::hasp_proto::wire::admin::v1")
+        .codec_path("crate::rpc::codec::LeanCodec")
+        .compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! Takes in connections and hands their calls to gRPC services by path.
+//!
+//! A peer that sends garbage, nothing, or too much loses its own connection and nobody else's.
+//! Over the limit of connections a new one is closed at once, so that its client tries elsewhere
+//! instead of waiting.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
+use tonic::server::NamedService;
+use tower::Service;
+
+use super::{Executor, Profile};
+use crate::tasks::Tasks;
+use crate::transport::{Io, Listener};
+
+/// What every HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long to wait after a failed accept: the usual cause is too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+type Answer = BoxFuture<Response<Body>, Infallible>;
+
+/// Where a request came from, as an extension of every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer(pub Arc<str>);
+
+impl Peer {
+    /// Of a request that this server took in; empty for one made elsewhere.
+    pub fn of<T>(request: &tonic::Request<T>) -> Peer {
+        request.extensions().get().cloned().unwrap_or_else(|| Peer(Arc::from("")))
+    }
+}
+
+/// The services of one listener, found by the first part of a call's path.
+#[derive(Default)]
+pub struct Dispatch {
+    routes: Vec<(&'static str, Box<dyn Route>)>,
+}
+
+impl Dispatch {
+    /// No services: every call is unimplemented.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a generated tonic server, under its own name.
+    #[must_use]
+    pub fn with<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.routes.push((S::NAME, Box::new(service)));
+        self
+    }
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path();
+        let name = path.strip_prefix('/').and_then(|path| path.split('/').next());
+        match self.routes.iter().find(|(route, _)| Some(*route) == name) {
+            Some((_, route)) => route.call(request),
+            None => Box::pin(std::future::ready(Ok(tonic::Status::unimplemented("").into_http()))),
+        }
+    }
+}
+
+trait Route: Send + Sync {
+    fn call(&self, request: Request<Incoming>) -> Answer;
+}
+
+impl<S> Route for S
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>,
+    S: Clone + Send + Sync,
+{
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        // Tonic's servers are ready always; a clone is a count.
+        Service::call(&mut self.clone(), request)
+    }
+}
+
+/// Serves in tasks of a scope of its own inside `tasks`, until that is cancelled.
+///
+/// Then it takes in nothing new, tells each peer to go, and gives open streams
+/// [`Profile::shutdown_grace`] to end: whoever holds their outboxes should close them.
+pub fn serve(tasks: &Tasks, listener: Box<dyn Listener>, dispatch: Dispatch, profile: Profile) {
+    let host = Arc::new(Host {
+        dispatch: Arc::new(dispatch),
+        profile,
+        tasks: tasks.child(),
+        connections: AtomicUsize::new(0),
+    });
+    host.clone().tasks.spawn("rpc-accept", host.accept(listener));
+}
+
+/// What all connections of one listener share.
+struct Host {
+    dispatch: Arc<Dispatch>,
+    profile: Profile,
+    tasks: Tasks,
+    connections: AtomicUsize,
+}
+
+impl Host {
+    async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+        let token = self.tasks.token().clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = token.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((io, peer)) => self.admit(io, peer),
+                Err(error) => {
+                    tracing::warn!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, io: Io, peer: String) {
+        let seat = Seat::take(self);
+        if seat.number >= self.profile.connections_max {
+            tracing::debug!(peer, "too many connections");
+            return;
+        }
+        self.tasks.spawn("rpc-connection", connection(seat, io, Peer(peer.into())));
+    }
+
+    fn builder(&self) -> http2::Builder<Executor> {
+        let executor = Executor { tasks: self.tasks.clone(), name: "rpc-stream" };
+        let profile = &self.profile;
+        let mut builder = http2::Builder::new(executor);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(profile.stream_window)
+            .initial_connection_window_size(profile.connection_window)
+            .max_frame_size(profile.frame_bytes_max)
+            .max_header_list_size(profile.header_bytes_max)
+            .max_send_buf_size(profile.send_buffer_bytes)
+            .max_concurrent_streams(profile.streams_max)
+            .keep_alive_interval(profile.keepalive_interval)
+            .keep_alive_timeout(profile.keepalive_timeout)
+            // Would be wall time, which nobody reads and no simulation repeats.
+            .auto_date_header(false);
+        builder
+    }
+}
+
+/// One of the connections that the listener may have; given back however the connection ends.
+struct Seat {
+    host: Arc<Host>,
+    number: usize,
+}
+
+impl Seat {
+    fn take(host: &Arc<Host>) -> Self {
+        let number = host.connections.fetch_add(1, Ordering::Relaxed);
+        Self { host: host.clone(), number }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.host.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn connection(seat: Seat, io: Io, peer: Peer) {
+    let profile = &seat.host.profile;
+    let io = match tokio::time::timeout(profile.handshake_timeout, Prefaced::read(io)).await {
+        Ok(Ok(io)) => io,
+        Ok(Err(error)) => return tracing::debug!(peer = %peer.0, %error, "not a client"),
+        Err(_) => return tracing::debug!(peer = %peer.0, "said nothing"),
+    };
+    // A token of its own: a shared one would be a lock that all connections take at every step.
+    let stop = seat.host.tasks.token().child_token();
+    let calls = Calls { dispatch: seat.host.dispatch.clone(), peer: peer.clone() };
+    let mut serving = std::pin::pin!(seat.host.builder().serve_connection(TokioIo::new(io), calls));
+    let ended = tokio::select! {
+        biased;
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(profile.shutdown_grace, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %peer.0, %error, "connection ended");
+    }
+}
+
+/// The calls of one connection.
+struct Calls {
+    dispatch: Arc<Dispatch>,
+    peer: Peer,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, mut request: Request<Incoming>) -> Answer {
+        request.extensions_mut().insert(self.peer.clone());
+        self.dispatch.call(request)
+    }
+}
+
+/// A connection whose preface was read ahead, and is read again by who serves it.
+struct Prefaced {
+    io: Io,
+    replayed: usize,
+}
+
+impl Prefaced {
+    /// Waits for the preface, so that a silent or foreign peer costs no HTTP/2 state.
+    async fn read(mut io: Io) -> io::Result<Self> {
+        let mut bytes = [0; PREFACE.len()];
+        io.read_exact(&mut bytes).await?;
+        if bytes != *PREFACE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not HTTP/2"));
+        }
+        Ok(Self { io, replayed: 0 })
+    }
+}
+
+impl AsyncRead for Prefaced {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let left = &PREFACE[self.replayed..];
+        if left.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let count = left.len().min(buf.remaining());
+        buf.put_slice(&left[..count]);
+        self.replayed += count;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Prefaced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

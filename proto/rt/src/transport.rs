@@ -1,0 +1,234 @@
+//! How bytes get from one process to another: connect, listen, accept, and nothing about what
+//! they mean.
+//!
+//! Every socket of the system goes through [`Transport`], so a simulation can put its own network
+//! below unchanged servers. Addresses are `host:port` strings; only a transport looks inside.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use futures_util::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+mod pipe;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
+
+pub use pipe::PipeTransport;
+#[cfg(any(test, feature = "sim"))]
+pub use sim::SimTransport;
+
+/// How many connections may wait in the kernel to be accepted: a whole tier that reconnects.
+const BACKLOG: u32 = 4_096;
+
+/// A byte stream in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// One open connection.
+pub type Io = Box<dyn Stream>;
+
+/// Opens and accepts connections.
+pub trait Transport: Send + Sync {
+    /// Connects to `address`. Has no deadline of its own: the caller sets one.
+    ///
+    /// # Errors
+    /// If nobody answers there; the message names the address.
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>>;
+
+    /// Starts to listen at `address`; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// If the address is taken or not ours; the message names it.
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+}
+
+/// Takes in connections until dropped.
+pub trait Listener: Send {
+    /// Where it listens, with the real port.
+    fn local_address(&self) -> String;
+
+    /// The next connection and its peer's address. Cancel-safe: a dropped call loses none.
+    ///
+    /// # Errors
+    /// Passing ones such as too many open files: wait a little and call again.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Io, String)>>;
+}
+
+/// The network of production.
+#[derive(Clone, Debug, Default)]
+pub struct TcpTransport {
+    source: Option<IpAddr>,
+}
+
+impl TcpTransport {
+    /// Connects from whatever address the kernel picks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Connects from `source`: one address has about 28,000 ports towards one listener, so a load
+    /// generator with more connections uses several.
+    pub fn from_source(source: IpAddr) -> Self {
+        Self { source: Some(source) }
+    }
+}
+
+impl Transport for TcpTransport {
+    fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Io>> {
+        Box::pin(async move {
+            tcp::connect(address, self.source).await.map_err(|error| at("connect to", address, error))
+        })
+    }
+
+    fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { tcp::listen(address).await.map_err(|error| at("listen on", address, error)) })
+    }
+}
+
+/// Says in the error itself what was tried where: it is often all that an operator sees.
+fn at(verb: &str, address: &str, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{verb} {address}: {error}"))
+}
+
+/// Tokio's sockets, which no other module may touch.
+#[allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "this module is the network")]
+mod tcp {
+    use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
+
+    use super::{BACKLOG, BoxFuture, Io, IpAddr, Listener, SocketAddr, io};
+
+    pub(super) async fn connect(address: &str, source: Option<IpAddr>) -> io::Result<Io> {
+        let mut last = nobody();
+        for peer in lookup_host(address).await? {
+            match connect_one(peer, source).await {
+                Ok(stream) => return Ok(Box::new(stream)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_one(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+        let socket = socket_for(peer)?;
+        if let Some(source) = source {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket.connect(peer).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    pub(super) async fn listen(address: &str) -> io::Result<Box<dyn Listener>> {
+        let mut last = nobody();
+        for local in lookup_host(address).await? {
+            match listen_one(local) {
+                Ok(listener) => return Ok(Box::new(listener)),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn listen_one(local: SocketAddr) -> io::Result<Accepting> {
+        let socket = socket_for(local)?;
+        // A restarted server takes its port back while old connections still linger.
+        socket.set_reuseaddr(true)?;
+        socket.bind(local)?;
+        let listener = socket.listen(BACKLOG)?;
+        let local = listener.local_addr()?;
+        Ok(Accepting { listener, local })
+    }
+
+    fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
+        if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }
+    }
+
+    fn nobody() -> io::Error {
+        io::Error::new(io::ErrorKind::NotFound, "the name has no address")
+    }
+
+    struct Accepting {
+        listener: TcpListener,
+        local: SocketAddr,
+    }
+
+    impl Listener for Accepting {
+        fn local_address(&self) -> String {
+            self.local.to_string()
+        }
+
+        fn accept(&mut self) -> BoxFuture<'_, io::Result<(Io, String)>> {
+            Box::pin(async move {
+                let (stream, peer) = self.listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream) as Io, peer.to_string()))
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_go_both_ways_over_tcp() {
+        let transport = TcpTransport::new();
+        let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+
+        let (near, far) = tokio::join!(transport.connect(&address), listener.accept());
+        let (mut near, (mut far, _)) = (near.unwrap(), far.unwrap());
+        near.write_all(b"up").await.unwrap();
+        far.write_all(b"down").await.unwrap();
+
+        let mut up = [0; 2];
+        let mut down = [0; 4];
+        far.read_exact(&mut up).await.unwrap();
+        near.read_exact(&mut down).await.unwrap();
+        assert_eq!((&up, &down), (b"up", b"down"));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_the_address() {
+        let transport = TcpTransport::new();
+        let listener = transport.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+
+        let error = transport.listen(&address).await.err().unwrap();
+
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[tokio::test]
+    async fn connecting_to_nobody_is_an_error_that_names_the_address() {
+        let transport = TcpTransport::new();
+        let listener = transport.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+        drop(listener);
+
+        let error = transport.connect(&address).await.err().unwrap();
+
+        assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[tokio::test]
+    async fn connections_come_from_the_given_source() {
+        let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7));
+        let transport = TcpTransport::from_source(source);
+        let mut listener = transport.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+
+        let (near, far) = tokio::join!(transport.connect(&address), listener.accept());
+
+        near.unwrap();
+        assert!(far.unwrap().1.starts_with("127.0.0.7:"));
+    }
+}

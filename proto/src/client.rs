@@ -1,0 +1,509 @@
+//! The holding end of a session: what an application's library, a proxy and a router do towards
+//! their host.
+//!
+//! It decides where to connect and when to try again, keeps the leases by the holder's own clock,
+//! numbers requests and asks them again after a lost connection with the same numbers (P-ONCE),
+//! and tells its owner of jeopardy, safety and the session's end (paper §2.8).
+//!
+//! ```text
+//! link:     waiting -- pause over --> connecting --> greeting -- Welcome --> live
+//!              ^--- failed, refused, lost, silent for too long ---------------'
+//! session:  new -- Welcome --> safe -- lease over --> jeopardy -- Welcome, Lease --> safe
+//!                                                         '-- grace over --> expired
+//! ```
+
+mod leases;
+mod link;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorCode, Retry};
+use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
+use crate::lease::LeaseEnds;
+use crate::limits::{GRACE, PROTOCOL};
+use crate::position::Position;
+use crate::request::{Answer, OnBehalf, Op, Reply};
+use crate::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome};
+use crate::time::Time;
+
+use leases::Leases;
+pub use link::Attempt;
+use link::Link;
+use requests::Requests;
+
+/// Who holds the session and where its hosts are.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The session's secret; fresh for every session.
+    pub key: SessionKey,
+    /// What the holder is.
+    pub role: Role,
+    /// As whom it acts.
+    pub principal: String,
+    /// Where its own clients reach it; empty for applications.
+    pub advertise: String,
+    /// Addresses to try, in this order, round and round.
+    pub targets: Vec<String>,
+    /// How long to look for the host in jeopardy.
+    pub grace: Duration,
+    /// Spreads the pauses between attempts of many clients.
+    pub jitter: u64,
+}
+
+impl ClientConfig {
+    /// An application's session with default times.
+    pub fn application(key: SessionKey, principal: &str, targets: Vec<String>) -> Self {
+        Self {
+            jitter: u64::from_le_bytes(key.id().0[..8].try_into().expect("8 of 16 bytes")),
+            key,
+            role: Role::Client,
+            principal: principal.to_owned(),
+            advertise: String::new(),
+            targets,
+            grace: GRACE,
+        }
+    }
+}
+
+/// What the shell has to do and the owner is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Open a connection there; say `connected` or `disconnected`.
+    Connect(Attempt, String),
+    /// Close that connection; no more is expected from it.
+    Disconnect(Attempt),
+    /// Send this on that connection.
+    Send(Attempt, Up),
+    /// A request has its final answer.
+    Answered(Answer),
+    /// Something happened to the session.
+    Event(Event),
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A host welcomed it.
+    Welcomed {
+        /// Its id.
+        session: SessionId,
+        /// Where.
+        host: String,
+        /// The host remembered it.
+        resumed: bool,
+        /// The cell and epoch of the master that speaks.
+        master_of: Option<(CellName, Epoch)>,
+    },
+    /// The leases were extended.
+    Extended,
+    /// The local lease is over: nothing is sure until `Safe` or `Expired`.
+    Jeopardy,
+    /// The session came through jeopardy.
+    Safe,
+    /// The session is over, with everything that hung on it.
+    Expired(Error),
+    /// The session ended by its holder's wish.
+    Closed,
+    /// The host has news.
+    News(News),
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Not welcomed by any host yet.
+    New,
+    /// Under a lease.
+    Safe,
+    /// The lease is over; still looking for a host.
+    Jeopardy,
+    /// Over.
+    Over,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct ClientCore {
+    config: ClientConfig,
+    link: Link,
+    leases: Leases,
+    requests: Requests,
+    status: Status,
+    claim: Claim,
+    news_seen: Sequence,
+    keep_alives_sent: u64,
+    floor: Vec<Position>,
+    ending: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl ClientCore {
+    /// A session that starts to look for its host at `now`.
+    pub fn new(now: Time, config: ClientConfig) -> Self {
+        assert!(!config.targets.is_empty(), "a session needs somewhere to go");
+        let mut core = Self {
+            link: Link::new(config.jitter),
+            leases: Leases::default(),
+            requests: Requests::default(),
+            status: Status::New,
+            claim: Claim(0),
+            news_seen: Sequence(0),
+            keep_alives_sent: 0,
+            floor: Vec::new(),
+            ending: false,
+            outputs: VecDeque::new(),
+            config,
+        };
+        core.connect(now);
+        core
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> SessionId {
+        self.config.key.id()
+    }
+
+    /// Where it stands.
+    pub const fn status(&self) -> Status {
+        self.status
+    }
+
+    /// Ends of its leases, by the holder's clock.
+    pub const fn lease_ends(&self) -> LeaseEnds {
+        self.leases.ends()
+    }
+
+    /// KeepAlives sent since the start.
+    pub const fn keep_alives_sent(&self) -> u64 {
+        self.keep_alives_sent
+    }
+
+    /// The host that it speaks with, while it does.
+    pub fn host(&self) -> Option<&str> {
+        self.link.is_live().then(|| self.link.target(&self.config.targets))
+    }
+
+    /// Uses these addresses from the next attempt on.
+    pub fn set_targets(&mut self, targets: Vec<String>) {
+        assert!(!targets.is_empty(), "a session needs somewhere to go");
+        self.config.targets = targets;
+    }
+
+    /// Asks something. The answer comes as [`Output::Answered`] with the number returned.
+    pub fn submit(&mut self, op: Op, on_behalf: Option<OnBehalf>) -> RequestNumber {
+        let number = self.requests.add(op, on_behalf);
+        if self.status == Status::Over || self.ending {
+            self.fail(number, ErrorCode::SessionExpired.because("the session is over"));
+        } else if let Some(attempt) = self.link.live() {
+            self.send_request(attempt, number);
+        }
+        number
+    }
+
+    /// The caller no longer waits; the answer still comes, most likely `Cancelled`.
+    pub fn cancel(&mut self, number: RequestNumber) {
+        let Some(request) = self.requests.get_mut(number) else { return };
+        request.cancelled = true;
+        match self.link.live() {
+            Some(attempt) => self.send(attempt, Up::Cancel(number)),
+            None if !request.was_sent => {
+                self.fail(number, ErrorCode::Cancelled.because("before it was sent"));
+            }
+            None => {}
+        }
+    }
+
+    /// Ends the session: tells the host if it can, then is over.
+    pub fn end(&mut self, now: Time) {
+        if self.status == Status::Over || self.ending {
+            return;
+        }
+        self.ending = true;
+        match self.link.live() {
+            Some(attempt) => {
+                self.send(attempt, Up::EndSession);
+                self.link.wait_for_end(now);
+            }
+            None => self.over(Event::Closed, &ErrorCode::SessionExpired.because("ended by its holder")),
+        }
+    }
+
+    /// The connection that [`Output::Connect`] asked for stands: greets the host.
+    pub fn connected(&mut self, now: Time, attempt: Attempt) {
+        if !self.link.greet(now, attempt) {
+            return;
+        }
+        self.claim = self.claim.next();
+        let hello = Hello {
+            protocol: PROTOCOL,
+            key: self.config.key,
+            role: self.config.role,
+            principal: self.config.principal.clone(),
+            resume: self.status != Status::New,
+            claim: self.claim,
+            advertise: self.config.advertise.clone(),
+        };
+        self.send(attempt, Up::Hello(hello));
+    }
+
+    /// The connection could not be made, or is gone.
+    pub fn disconnected(&mut self, now: Time, attempt: Attempt) {
+        if !self.link.is(attempt) {
+            return;
+        }
+        if self.ending {
+            return self.over(Event::Closed, &ErrorCode::SessionExpired.because("ended by its holder"));
+        }
+        self.link.failed(now, self.config.targets.len());
+    }
+
+    /// Takes in one item from the host.
+    pub fn received(&mut self, now: Time, attempt: Attempt, down: Down) {
+        if !self.link.is(attempt) {
+            return;
+        }
+        match down {
+            Down::Welcome(welcome) => self.welcomed(now, attempt, welcome),
+            Down::Answer(answer) => self.answered(now, attempt, answer),
+            Down::Lease { keep_alive, grant } => {
+                if let Some(sent) = self.leases.take_sent(keep_alive) {
+                    self.granted(sent, &grant);
+                    self.send_keep_alive(now, attempt);
+                }
+            }
+            Down::News { sequence, item } => self.news(attempt, sequence, item),
+            Down::Refused(error) => self.refused(now, attempt, error),
+        }
+    }
+
+    /// Does what is due: the next attempt, jeopardy, the end of the grace period, a repetition.
+    pub fn handle_timeout(&mut self, now: Time) {
+        self.check_leases(now);
+        if self.status == Status::Over {
+            return;
+        }
+        if self.link.is_pause_over(now) {
+            self.connect(now);
+        } else if let Some(attempt) = self.link.take_too_slow(now) {
+            self.outputs.push_back(Output::Disconnect(attempt));
+            if self.ending {
+                return self.over(Event::Closed, &ErrorCode::SessionExpired.because("ended by its holder"));
+            }
+            self.link.failed(now, self.config.targets.len());
+        }
+        if let Some(attempt) = self.link.live() {
+            if self.leases.is_host_suspect(now) {
+                self.drop_link(now, attempt);
+            } else {
+                while let Some(number) = self.requests.take_due(now) {
+                    self.send_request(attempt, number);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`ClientCore::handle_timeout`] has something to do, and what.
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        if self.status == Status::Over {
+            return None;
+        }
+        let lease = match self.status {
+            Status::Safe => Some((self.leases.ends().session, "the session lease ends")),
+            Status::Jeopardy => Some((self.leases.grace_end(self.config.grace), "the grace period ends")),
+            Status::New | Status::Over => None,
+        };
+        let suspect = self.link.live().and_then(|_| self.leases.suspect_at());
+        let repeat = self.link.live().and_then(|_| self.requests.next_due());
+        [
+            lease,
+            self.link.deadline().map(|at| (at, "the link has waited long enough")),
+            suspect.map(|at| (at, "the host should have answered the KeepAlive")),
+            repeat.map(|at| (at, "a request is due to be asked again")),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
+    }
+
+    fn connect(&mut self, now: Time) {
+        let attempt = self.link.connect(now);
+        let target = self.link.target(&self.config.targets).to_owned();
+        self.outputs.push_back(Output::Connect(attempt, target));
+    }
+
+    fn welcomed(&mut self, now: Time, attempt: Attempt, welcome: Welcome) {
+        let Some(greeted) = self.link.welcomed(attempt) else { return };
+        if welcome.session != self.session() {
+            return self.drop_link(now, attempt);
+        }
+        if !welcome.resumed {
+            self.news_seen = Sequence(0);
+        }
+        self.leases.forget_sent();
+        let was = self.status;
+        self.status = Status::Safe;
+        self.granted(greeted, &welcome.grant);
+        if was == Status::Jeopardy {
+            self.outputs.push_back(Output::Event(Event::Safe));
+        }
+        self.outputs.push_back(Output::Event(Event::Welcomed {
+            session: welcome.session,
+            host: self.link.target(&self.config.targets).to_owned(),
+            resumed: welcome.resumed,
+            master_of: welcome.master_of,
+        }));
+        self.send_keep_alive(now, attempt);
+        for number in self.requests.all() {
+            self.send_request(attempt, number);
+        }
+        self.check_leases(now);
+    }
+
+    fn granted(&mut self, sent: Time, grant: &Grant) {
+        self.leases.extend(sent, grant);
+        self.outputs.push_back(Output::Event(Event::Extended));
+    }
+
+    fn answered(&mut self, now: Time, attempt: Attempt, answer: Answer) {
+        let number = answer.number;
+        let Some(request) = self.requests.get_mut(number) else { return };
+        if let Err(error) = &answer.result {
+            let own = request.on_behalf.is_none();
+            match error.code.retry() {
+                Retry::SameHost if !request.cancelled => {
+                    return self.requests.repeat_later(now, number, &error.code);
+                }
+                Retry::FindMaster => return self.drop_link(now, attempt),
+                Retry::NewSession if own => {
+                    let error = error.clone();
+                    return self.over(Event::Expired(error.clone()), &error);
+                }
+                Retry::SameHost | Retry::NewSession | Retry::Never | Retry::Reroute => {}
+            }
+        }
+        if let Some(position) = &answer.position
+            && !self.is_monotonic(position, &answer)
+        {
+            // P-MONO: this host shows an older state than was seen before. Ask another.
+            return self.drop_link(now, attempt);
+        }
+        self.requests.remove(number);
+        self.outputs.push_back(Output::Answered(answer));
+    }
+
+    /// Raises the floor of the answer's cell; `false` if a read shows something older. Answers of
+    /// writes carry the write's own place, which later reads may have passed.
+    fn is_monotonic(&mut self, position: &Position, answer: &Answer) -> bool {
+        let is_read =
+            matches!(answer.result, Ok(Reply::Contents { .. } | Reply::Stat(_) | Reply::Children(_)));
+        match self.floor.iter_mut().find(|floor| floor.cell == position.cell) {
+            None => self.floor.push(position.clone()),
+            Some(floor) if position.is_before(floor) => return !is_read,
+            Some(floor) => *floor = position.clone(),
+        }
+        true
+    }
+
+    fn news(&mut self, attempt: Attempt, sequence: Sequence, item: News) {
+        if sequence > self.news_seen {
+            self.news_seen = sequence;
+            self.outputs.push_back(Output::Event(Event::News(item)));
+        }
+        self.send(attempt, Up::Acknowledge(sequence));
+    }
+
+    fn refused(&mut self, now: Time, attempt: Attempt, error: Error) {
+        self.outputs.push_back(Output::Disconnect(attempt));
+        match (error.code.retry(), error.code.clone()) {
+            (Retry::NewSession, _) | (_, ErrorCode::Unauthenticated | ErrorCode::InvalidArgument) => {
+                self.over(Event::Expired(error.clone()), &error);
+            }
+            (_, ErrorCode::NotMaster { hint: Some(master) }) => {
+                self.link.redirected(now, master, self.config.targets.len());
+            }
+            _ => self.link.failed(now, self.config.targets.len()),
+        }
+    }
+
+    fn check_leases(&mut self, now: Time) {
+        if self.status == Status::Safe && now >= self.leases.ends().session {
+            self.status = Status::Jeopardy;
+            self.outputs.push_back(Output::Event(Event::Jeopardy));
+            if let Some(attempt) = self.link.live() {
+                self.drop_link(now, attempt);
+            }
+        }
+        if self.status == Status::Jeopardy && now >= self.leases.grace_end(self.config.grace) {
+            let error = ErrorCode::SessionExpired.because("no host was found before the grace period ended");
+            if let Some(attempt) = self.link.any() {
+                self.outputs.push_back(Output::Disconnect(attempt));
+            }
+            self.over(Event::Expired(error.clone()), &error);
+        }
+    }
+
+    fn drop_link(&mut self, now: Time, attempt: Attempt) {
+        self.outputs.push_back(Output::Disconnect(attempt));
+        self.link.failed(now, self.config.targets.len());
+    }
+
+    fn over(&mut self, event: Event, error: &Error) {
+        self.status = Status::Over;
+        if let Some(attempt) = self.link.any() {
+            self.outputs.push_back(Output::Disconnect(attempt));
+        }
+        self.link.stop();
+        self.outputs.push_back(Output::Event(event));
+        for number in self.requests.all() {
+            self.fail(number, error.clone());
+        }
+    }
+
+    fn fail(&mut self, number: RequestNumber, error: Error) {
+        if self.requests.remove(number) {
+            self.outputs.push_back(Output::Answered(Answer { number, position: None, result: Err(error) }));
+        }
+    }
+
+    fn send_request(&mut self, attempt: Attempt, number: RequestNumber) {
+        if let Some((request, cancelled)) = self.requests.message(number) {
+            self.send(attempt, Up::Request(request));
+            if cancelled {
+                self.send(attempt, Up::Cancel(number));
+            }
+        }
+    }
+
+    fn send_keep_alive(&mut self, now: Time, attempt: Attempt) {
+        self.keep_alives_sent += 1;
+        let number = self.keep_alives_sent;
+        self.leases.sent(now, number);
+        let settled_below = self.requests.settled_below();
+        self.send(attempt, Up::KeepAlive(KeepAlive { number, settled_below }));
+    }
+
+    fn send(&mut self, attempt: Attempt, up: Up) {
+        self.outputs.push_back(Output::Send(attempt, up));
+    }
+
+    /// Walks everything. For tests.
+    pub fn check_invariants(&self) {
+        if self.status == Status::Over {
+            assert!(self.requests.is_empty(), "nothing waits on a session that is over");
+            assert!(self.link.any().is_none(), "a session that is over has no connection");
+        }
+        assert!(
+            self.status == Status::Over || self.poll_timeout().is_some(),
+            "nothing would ever happen again"
+        );
+    }
+}

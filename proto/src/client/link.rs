@@ -1,0 +1,207 @@
+//! The connection to a host: which address is next, how long to wait for it, when to try again.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// How long a connection may take to stand.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a host may take to welcome. A master that creates a session commits it first.
+const GREETING_PATIENCE: Duration = Duration::from_secs(4);
+/// How long to wait for a host to close the stream of a session that was ended.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+/// First pause after a failure; doubles up to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Redirects followed without a pause.
+const REDIRECTS_MAX: u32 = 3;
+
+/// Number of an attempt to connect; what comes from an older one is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Attempt(pub u64);
+
+#[derive(Debug)]
+pub(super) struct Link {
+    state: State,
+    attempts: u64,
+    /// Index of the target in use or next to be used.
+    next: usize,
+    /// An address that a replica named, instead of the next target.
+    redirect: Option<String>,
+    redirects: u32,
+    failures: u32,
+    jitter: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting {
+        until: Time,
+    },
+    Connecting {
+        attempt: Attempt,
+        patience: Time,
+    },
+    Greeting {
+        attempt: Attempt,
+        sent: Time,
+        patience: Time,
+    },
+    Live {
+        attempt: Attempt,
+    },
+    /// The session was ended; the host closes the stream.
+    Ending {
+        attempt: Attempt,
+        patience: Time,
+    },
+    Stopped,
+}
+
+impl Link {
+    pub(super) fn new(jitter: u64) -> Self {
+        Self {
+            state: State::Waiting { until: Time::ZERO },
+            attempts: 0,
+            next: 0,
+            redirect: None,
+            redirects: 0,
+            failures: 0,
+            jitter,
+        }
+    }
+
+    pub(super) fn target<'a>(&'a self, targets: &'a [String]) -> &'a str {
+        match &self.redirect {
+            Some(address) => address,
+            None => &targets[self.next % targets.len()],
+        }
+    }
+
+    pub(super) fn connect(&mut self, now: Time) -> Attempt {
+        self.attempts += 1;
+        let attempt = Attempt(self.attempts);
+        self.state = State::Connecting { attempt, patience: now + CONNECT_PATIENCE };
+        attempt
+    }
+
+    /// The connection stands; `false` if it is not the one waited for.
+    pub(super) fn greet(&mut self, now: Time, connected: Attempt) -> bool {
+        match self.state {
+            State::Connecting { attempt, .. } if attempt == connected => {
+                self.state = State::Greeting { attempt, sent: now, patience: now + GREETING_PATIENCE };
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The host welcomed us; returns when the Hello was sent.
+    pub(super) fn welcomed(&mut self, by: Attempt) -> Option<Time> {
+        match self.state {
+            State::Greeting { attempt, sent, .. } if attempt == by => {
+                self.state = State::Live { attempt };
+                self.failures = 0;
+                self.redirects = 0;
+                Some(sent)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn wait_for_end(&mut self, now: Time) {
+        if let State::Live { attempt } = self.state {
+            self.state = State::Ending { attempt, patience: now + END_PATIENCE };
+        }
+    }
+
+    /// Pauses, then tries the next target.
+    pub(super) fn failed(&mut self, now: Time, targets: usize) {
+        if self.redirect.take().is_none() {
+            self.next = (self.next + 1) % targets;
+        }
+        self.failures += 1;
+        self.state = State::Waiting { until: now + self.pause() };
+    }
+
+    /// A replica named the master: goes there at once, unless that has been tried often.
+    pub(super) fn redirected(&mut self, now: Time, master: String, targets: usize) {
+        if self.redirects >= REDIRECTS_MAX {
+            self.redirects = 0;
+            return self.failed(now, targets);
+        }
+        self.redirects += 1;
+        self.redirect = Some(master);
+        self.state = State::Waiting { until: now };
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.state = State::Stopped;
+    }
+
+    pub(super) fn is_pause_over(&self, now: Time) -> bool {
+        matches!(self.state, State::Waiting { until } if now >= until)
+    }
+
+    /// The attempt that has taken too long, if it has.
+    pub(super) fn take_too_slow(&self, now: Time) -> Option<Attempt> {
+        match self.state {
+            State::Connecting { attempt, patience }
+            | State::Greeting { attempt, patience, .. }
+            | State::Ending { attempt, patience } => (now >= patience).then_some(attempt),
+            State::Waiting { .. } | State::Live { .. } | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            State::Connecting { patience, .. }
+            | State::Greeting { patience, .. }
+            | State::Ending { patience, .. } => Some(patience),
+            State::Live { .. } | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.live().is_some()
+    }
+
+    pub(super) fn live(&self) -> Option<Attempt> {
+        match self.state {
+            State::Live { attempt } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    pub(super) fn any(&self) -> Option<Attempt> {
+        match self.state {
+            State::Connecting { attempt, .. }
+            | State::Greeting { attempt, .. }
+            | State::Live { attempt }
+            | State::Ending { attempt, .. } => Some(attempt),
+            State::Waiting { .. } | State::Stopped => None,
+        }
+    }
+
+    pub(super) fn is(&self, attempt: Attempt) -> bool {
+        self.any() == Some(attempt)
+    }
+
+    /// Doubles with each failure, times a factor between 1/2 and 1 that differs from client to
+    /// client and time to time.
+    fn pause(&mut self) -> Duration {
+        let full = PAUSE.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX) / 2;
+        self.jitter = splitmix(self.jitter);
+        let fraction = u32::try_from(self.jitter >> 48).expect("16 bits");
+        full + full * fraction / 65_536
+    }
+}
+
+/// One step of the SplitMix64 sequence: spreads pauses, decides nothing.
+const fn splitmix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,187 @@
+//! The items of a session stream.
+
+use std::time::Duration;
+
+use super::request::BadRequest;
+use super::{Malformed, malformed};
+use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
+use crate::limits::PRINCIPAL_BYTES_MAX;
+use crate::request::Answer;
+use crate::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome};
+use crate::time::micros;
+use crate::wire::v1;
+
+/// Longest address that a proxy or router may advertise, in bytes.
+const ADVERTISE_BYTES_MAX: usize = 255;
+
+impl From<Role> for v1::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Client => Self::Client,
+            Role::Proxy => Self::Proxy,
+            Role::Router => Self::Router,
+        }
+    }
+}
+
+impl TryFrom<v1::Role> for Role {
+    type Error = Malformed;
+
+    fn try_from(role: v1::Role) -> Result<Self, Malformed> {
+        match role {
+            v1::Role::Client => Ok(Self::Client),
+            v1::Role::Proxy => Ok(Self::Proxy),
+            v1::Role::Router => Ok(Self::Router),
+            v1::Role::Unspecified => Err(malformed("role")),
+        }
+    }
+}
+
+impl From<Grant> for v1::Grant {
+    fn from(grant: Grant) -> Self {
+        Self { held_us: micros(grant.held), session_us: micros(grant.session), cache_us: micros(grant.cache) }
+    }
+}
+
+impl From<v1::Grant> for Grant {
+    fn from(grant: v1::Grant) -> Self {
+        Self {
+            held: Duration::from_micros(grant.held_us),
+            session: Duration::from_micros(grant.session_us),
+            cache: Duration::from_micros(grant.cache_us),
+        }
+    }
+}
+
+impl From<Up> for v1::Up {
+    fn from(up: Up) -> Self {
+        use v1::up::Item;
+        let item = match up {
+            Up::Hello(hello) => Item::Hello(v1::Hello {
+                protocol: hello.protocol,
+                key: bytes::Bytes::copy_from_slice(hello.key.as_bytes()),
+                role: v1::Role::from(hello.role).into(),
+                principal: hello.principal,
+                resume: hello.resume,
+                claim: hello.claim.0,
+                advertise: hello.advertise,
+            }),
+            Up::Request(request) => Item::Request(request.into()),
+            Up::KeepAlive(keep_alive) => Item::KeepAlive(v1::KeepAlive {
+                number: keep_alive.number,
+                settled_below: keep_alive.settled_below.0,
+            }),
+            Up::Acknowledge(sequence) => Item::Acknowledge(v1::Acknowledge { sequence: sequence.0 }),
+            Up::Cancel(number) => Item::Cancel(v1::Cancel { number: number.0 }),
+            Up::EndSession => Item::EndSession(v1::EndSession {}),
+        };
+        Self { item: Some(item) }
+    }
+}
+
+impl TryFrom<v1::Up> for Up {
+    type Error = BadRequest;
+
+    fn try_from(up: v1::Up) -> Result<Self, BadRequest> {
+        use v1::up::Item;
+        Ok(match up.item.ok_or(malformed("item upwards"))? {
+            Item::Hello(hello) => Self::Hello(hello_from_wire(hello)?),
+            Item::Request(request) => Self::Request(request.try_into()?),
+            Item::KeepAlive(keep_alive) => Self::KeepAlive(KeepAlive {
+                number: keep_alive.number,
+                settled_below: RequestNumber(keep_alive.settled_below),
+            }),
+            Item::Acknowledge(acknowledge) => Self::Acknowledge(Sequence(acknowledge.sequence)),
+            Item::Cancel(cancel) => Self::Cancel(RequestNumber(cancel.number)),
+            Item::EndSession(_) => Self::EndSession,
+        })
+    }
+}
+
+fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Malformed> {
+    if hello.principal.len() > PRINCIPAL_BYTES_MAX {
+        return Err(malformed("principal"));
+    }
+    if hello.advertise.len() > ADVERTISE_BYTES_MAX {
+        return Err(malformed("advertised address"));
+    }
+    let secret = hello.key[..].try_into().map_err(|_| malformed("session key"))?;
+    Ok(Hello {
+        role: hello.role().try_into()?,
+        protocol: hello.protocol,
+        key: SessionKey::new(secret),
+        principal: hello.principal,
+        resume: hello.resume,
+        claim: Claim(hello.claim),
+        advertise: hello.advertise,
+    })
+}
+
+impl From<Down> for v1::Down {
+    fn from(down: Down) -> Self {
+        use v1::down::Item;
+        let item = match down {
+            Down::Welcome(welcome) => {
+                let (cell, epoch) = welcome.master_of.unwrap_or_default();
+                Item::Welcome(v1::Welcome {
+                    session: welcome.session.to_bytes(),
+                    resumed: welcome.resumed,
+                    grant: Some(welcome.grant.into()),
+                    cell: cell.to_string(),
+                    epoch: epoch.0,
+                })
+            }
+            Down::Answer(answer) => Item::Answer(answer.into()),
+            Down::Lease { keep_alive, grant } => {
+                Item::Lease(v1::Lease { keep_alive, grant: Some(grant.into()) })
+            }
+            Down::News { sequence, item } => Item::News(v1::News {
+                sequence: sequence.0,
+                item: Some(match item {
+                    News::FailOver { cell, epoch } => {
+                        v1::news::Item::FailOver(v1::FailOver { cell: cell.to_string(), epoch: epoch.0 })
+                    }
+                    News::CellLost { cell } => {
+                        v1::news::Item::CellLost(v1::CellLost { cell: cell.to_string() })
+                    }
+                }),
+            }),
+            Down::Refused(error) => Item::Refused(v1::Refused { error: Some(error.into()) }),
+        };
+        Self { item: Some(item) }
+    }
+}
+
+impl TryFrom<v1::Down> for Down {
+    type Error = Malformed;
+
+    fn try_from(down: v1::Down) -> Result<Self, Malformed> {
+        use v1::down::Item;
+        Ok(match down.item.ok_or(malformed("item downwards"))? {
+            Item::Welcome(welcome) => Self::Welcome(Welcome {
+                session: SessionId::from_bytes(&welcome.session).ok_or(malformed("session id"))?,
+                resumed: welcome.resumed,
+                grant: welcome.grant.ok_or(malformed("welcome without lease"))?.into(),
+                master_of: (!welcome.cell.is_empty())
+                    .then(|| (CellName::new(&welcome.cell), Epoch(welcome.epoch))),
+            }),
+            Item::Answer(answer) => Self::Answer(Answer::try_from(answer)?),
+            Item::Lease(lease) => Self::Lease {
+                keep_alive: lease.keep_alive,
+                grant: lease.grant.ok_or(malformed("lease without grant"))?.into(),
+            },
+            Item::News(news) => Self::News {
+                sequence: Sequence(news.sequence),
+                item: match news.item.ok_or(malformed("news of an unknown kind"))? {
+                    v1::news::Item::FailOver(fail_over) => {
+                        News::FailOver { cell: CellName::new(&fail_over.cell), epoch: Epoch(fail_over.epoch) }
+                    }
+                    v1::news::Item::CellLost(lost) => News::CellLost { cell: CellName::new(&lost.cell) },
+                },
+            },
+            Item::Refused(refused) => {
+                Self::Refused(refused.error.ok_or(malformed("refusal without error"))?.try_into()?)
+            }
+        })
+    }
+}

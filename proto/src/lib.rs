@@ -1,0 +1,27 @@
+//! The Hasp protocol: names, leases, messages, and the pure machines of both ends.
+//!
+//! Nothing in this crate reads a clock, draws a random number, opens a socket or knows of an
+//! async runtime. Time comes in as [`time::Time`], everything else as inputs of a
+//! [`machine::Core`]; what should be done comes out as outputs. `cargo xtask tidy` enforces it.
+
+pub mod client;
+pub mod convert;
+pub mod deadlines;
+pub mod error;
+pub mod handle;
+pub mod id;
+pub mod lease;
+pub mod limits;
+pub mod machine;
+pub mod name;
+pub mod node;
+#[cfg(test)]
+mod pair;
+pub mod partition;
+pub mod position;
+pub mod rate;
+pub mod request;
+pub mod server;
+pub mod stream;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,251 @@
+//! Requests and answers as the machines see them (design §4.3).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::handle::HandleToken;
+use crate::id::{Claim, Generation, RequestNumber, SessionId};
+use crate::name::Name;
+use crate::node::{AclNames, Child, LockMode, NodeKind, Stat};
+use crate::position::Position;
+
+/// A request on a session stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// From 1, growing, never used again for another request of the session.
+    pub number: RequestNumber,
+    /// Every request below has been answered to its caller and will not be asked again.
+    pub settled_below: RequestNumber,
+    /// For whom a proxy or router asks; `None` for the session itself.
+    pub on_behalf: Option<OnBehalf>,
+    /// What is asked.
+    pub op: Op,
+}
+
+/// The client that a proxy or router asks for (`proxy-1`, `proxy-6`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnBehalf {
+    /// The client's session.
+    pub session: SessionId,
+    /// The client's own number of the request.
+    pub number: RequestNumber,
+    /// The client's own mark of what is settled.
+    pub settled_below: RequestNumber,
+    /// Which of the client's connections speaks; the newest wins.
+    pub claim: Claim,
+    /// As whom the client is authenticated.
+    pub principal: String,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Makes a handle.
+    Open(Open),
+    /// Ends a handle: frees its lock at once, cancels its waiting `Acquire`.
+    Close(HandleToken),
+    /// Contents and metadata together.
+    GetContentsAndStat(HandleToken),
+    /// Metadata.
+    GetStat(HandleToken),
+    /// Names and metadata of all children, by name.
+    ReadDir(HandleToken),
+    /// Replaces the contents; with a generation only if that is current.
+    SetContents {
+        /// Of a file, opened for writing.
+        handle: HandleToken,
+        /// All of it.
+        contents: Bytes,
+        /// Compare-and-swap.
+        if_generation: Option<Generation>,
+    },
+    /// Deletes the node, which must have no children.
+    Delete(HandleToken),
+    /// Waits, first come first served, until the lock is held.
+    Acquire(HandleToken, LockMode),
+    /// Takes the lock or fails.
+    TryAcquire(HandleToken, LockMode),
+    /// Frees the lock, without lock-delay.
+    Release(HandleToken),
+    /// A proxy's or router's word that its client is gone.
+    EndClient(EndCause),
+    /// A proxy's or router's word that these clients have their answers.
+    Settle(Vec<(SessionId, RequestNumber)>),
+    /// A proxy's or router's word that the client speaks through it now (`proxy-4`).
+    Claim,
+}
+
+impl Op {
+    /// The call's name in reports and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Open(_) => "open",
+            Self::Close(_) => "close",
+            Self::GetContentsAndStat(_) => "get_contents_and_stat",
+            Self::GetStat(_) => "get_stat",
+            Self::ReadDir(_) => "read_dir",
+            Self::SetContents { .. } => "set_contents",
+            Self::Delete(_) => "delete",
+            Self::Acquire(..) => "acquire",
+            Self::TryAcquire(..) => "try_acquire",
+            Self::Release(_) => "release",
+            Self::EndClient(_) => "end_client",
+            Self::Settle(_) => "settle",
+            Self::Claim => "claim",
+        }
+    }
+
+    /// Whether only proxies and routers may ask it.
+    pub fn is_tier_only(&self) -> bool {
+        matches!(self, Self::EndClient(_) | Self::Settle(_) | Self::Claim)
+    }
+
+    /// The handle it works on, if it does.
+    pub fn handle(&self) -> Option<&HandleToken> {
+        match self {
+            Self::Close(handle)
+            | Self::GetContentsAndStat(handle)
+            | Self::GetStat(handle)
+            | Self::ReadDir(handle)
+            | Self::SetContents { handle, .. }
+            | Self::Delete(handle)
+            | Self::Acquire(handle, _)
+            | Self::TryAcquire(handle, _)
+            | Self::Release(handle) => Some(handle),
+            Self::Open(_) | Self::EndClient(_) | Self::Settle(_) | Self::Claim => None,
+        }
+    }
+
+    /// Rough size on the wire, in bytes: what queues are bounded by.
+    pub fn weight(&self) -> usize {
+        let body = match self {
+            Self::Open(open) => open.create.as_ref().map_or(0, |create| create.contents.len()),
+            Self::SetContents { contents, .. } => contents.len(),
+            Self::Settle(clients) => clients.len() * 32,
+            _ => 0,
+        };
+        let subject = match self {
+            Self::Open(open) => open.name.as_str().len(),
+            other => other.handle().map_or(0, |handle| handle.as_bytes().len()),
+        };
+        body + subject + 64
+    }
+}
+
+/// The parameters of `Open`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Which node.
+    pub name: Name,
+    /// For what.
+    pub r#use: Use,
+    /// Whether to create it.
+    pub create: Option<Create>,
+    /// For how long the lock stays barred to others if it is lost with the session.
+    pub lock_delay: Duration,
+}
+
+/// What a handle may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    /// Read contents, metadata, children.
+    Read,
+    /// Besides: write, delete, lock.
+    WriteAndLock,
+    /// Besides: change the ACL names.
+    ChangeAcl,
+}
+
+/// How `Open` creates a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Create {
+    /// `true`: fails if the node exists. `false`: opens it then.
+    pub must: bool,
+    /// What to create.
+    pub kind: NodeKind,
+    /// Of a file.
+    pub contents: Bytes,
+    /// Goes when its last handle does.
+    pub ephemeral: bool,
+    /// Instead of the parent's.
+    pub acls: Option<AclNames>,
+}
+
+/// How a session or client came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// By its own wish: locks are free at once.
+    Closed,
+    /// It failed or became unreachable: lock-delay applies (`lock-4`, `proxy-2`).
+    Failed,
+}
+
+/// An answer on a session stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// Of the request.
+    pub number: RequestNumber,
+    /// What the answer reflects; `None` if no cell was asked.
+    pub position: Option<Position>,
+    /// What came of it.
+    pub result: Result<Reply, Error>,
+}
+
+/// What a request that succeeded brings back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// Of `Open`.
+    Opened {
+        /// The handle.
+        handle: HandleToken,
+        /// Whether this call created the node.
+        created: bool,
+        /// The node's metadata.
+        stat: Stat,
+    },
+    /// Of `Close`.
+    Closed,
+    /// Of `GetContentsAndStat`.
+    Contents {
+        /// All of it.
+        contents: Bytes,
+        /// Metadata at the same point.
+        stat: Stat,
+    },
+    /// Of `GetStat`.
+    Stat(Stat),
+    /// Of `ReadDir`, sorted by component.
+    Children(Vec<Child>),
+    /// Of `SetContents`.
+    Written {
+        /// The new generation.
+        content_generation: Generation,
+        /// Of the contents replaced.
+        previous_generation: Generation,
+    },
+    /// Of `Delete`.
+    Deleted,
+    /// Of `Acquire` and `TryAcquire`.
+    Acquired {
+        /// The lock generation of this acquisition.
+        lock_generation: Generation,
+    },
+    /// Of `Release`.
+    Released,
+    /// Of `EndClient`, `Settle` and `Claim`.
+    Noted,
+}
+
+impl Reply {
+    /// Rough size on the wire, in bytes.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Contents { contents, .. } => contents.len() + 160,
+            Self::Children(children) => children.iter().map(|c| c.component.len() + 128).sum::<usize>() + 64,
+            Self::Opened { handle, .. } => handle.as_bytes().len() + 160,
+            _ => 96,
+        }
+    }
+}

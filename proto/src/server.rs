@@ -1,0 +1,490 @@
+//! The granting end of sessions: what a master, a proxy and a router do for those that hold
+//! sessions with them. All three own this one machine, so they cannot drift apart.
+//!
+//! It decides who may speak on which connection, when leases are granted and when a session has
+//! run out, which requests are new, and what must still be told and acknowledged. What a request
+//! means, and whether a session may be created, is its owner's business: it hears
+//! [`Output::Request`] and [`Output::Admit`] and comes back with [`ServerCore::answer`] and
+//! [`ServerCore::admit`].
+//!
+//! ```text
+//! connection:  connected -- Hello --> admitting -- admit --> speaking -- lost, refused --> gone
+//! session:     live -- lease over --> ending (Expired) -- forget --> gone
+//!              live -- EndSession --> ending (Ended)   -- forget --> gone
+//! ```
+
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::deadlines::Deadlines;
+use crate::error::{Error, ErrorCode};
+use crate::id::{CellName, Epoch, RequestNumber, Sequence, SessionId};
+use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
+use crate::limits::{PROTOCOL, REQUESTS_IN_FLIGHT_PER_CLIENT, REQUESTS_IN_FLIGHT_PER_TIER};
+use crate::request::{Answer, Request};
+use crate::stream::{Down, Hello, KeepAlive, News, Role, Up, Welcome};
+use crate::time::Time;
+
+use session::Session;
+
+/// A connection to this host; the shell numbers them and never uses a number twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What the owner is asked or told, and what the shell has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Send this on the connection.
+    Send(ConnectionId, Down),
+    /// Close the connection once everything sent before is out.
+    Close(ConnectionId),
+    /// A session unknown here wants in: `admit` or `refuse` the connection.
+    Admit(ConnectionId, SessionId, Hello),
+    /// A request that is not being worked on yet: `answer` it.
+    Request(SessionId, Request),
+    /// The holder no longer waits for this request; it still has to be answered.
+    Cancel(SessionId, RequestNumber),
+    /// The holder has the answers of all its requests below.
+    Settled(SessionId, RequestNumber),
+    /// The session's lease is over: free what hangs on it as failed, then `forget` it.
+    Expired(SessionId),
+    /// Its holder ended the session: free what hangs on it as closed, then `forget` it.
+    Ended(SessionId),
+    /// A session has dealt with all its news up to this one.
+    Acknowledged(SessionId, Sequence),
+}
+
+/// Counters since the start, for reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// KeepAlives received.
+    pub keepalives: u64,
+    /// Requests received.
+    pub requests: u64,
+    /// Sessions whose lease ran out.
+    pub expired: u64,
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct ServerCore {
+    terms: LeaseTerms,
+    ceiling: Ceiling,
+    master_of: Option<(CellName, Epoch)>,
+    sessions: BTreeMap<SessionId, Session>,
+    connections: BTreeMap<ConnectionId, Connection>,
+    deadlines: Deadlines<SessionId>,
+    /// Sessions with a KeepAlive that is due but could not be answered under the ceiling.
+    overdue: BTreeSet<SessionId>,
+    outputs: VecDeque<Output>,
+    stats: Stats,
+}
+
+#[derive(Debug)]
+enum Connection {
+    /// Nothing has been said.
+    Silent,
+    /// Its Hello waits for the owner.
+    Admitting { hello: Box<Hello>, received: Time },
+    /// It speaks for a session.
+    Speaking(SessionId),
+}
+
+impl ServerCore {
+    /// A host that grants nothing until it is given a ceiling.
+    pub fn new(terms: LeaseTerms) -> Self {
+        Self {
+            terms,
+            ceiling: Ceiling::Closed,
+            master_of: None,
+            sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            deadlines: Deadlines::default(),
+            overdue: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What every Welcome says of this host: the cell and epoch of a master.
+    pub fn speak_as_master(&mut self, cell: CellName, epoch: Epoch) {
+        self.master_of = Some((cell, epoch));
+    }
+
+    /// Counters.
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Sessions that stand, connected or not.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.keys().copied()
+    }
+
+    /// How many sessions stand.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Who holds a session, and as whom.
+    pub fn holder(&self, session: SessionId) -> Option<&Holder> {
+        self.sessions.get(&session).map(|session| &session.holder)
+    }
+
+    /// A connection was opened.
+    pub fn connected(&mut self, connection: ConnectionId) {
+        let fresh = self.connections.insert(connection, Connection::Silent).is_none();
+        assert!(fresh, "connection numbers are never used twice");
+    }
+
+    /// A connection is gone. Its session stands until its lease ends.
+    pub fn disconnected(&mut self, connection: ConnectionId) {
+        let Some(Connection::Speaking(id)) = self.connections.remove(&connection) else { return };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.lost(connection);
+            self.reschedule(id);
+        }
+    }
+
+    /// Takes in one item from a connection. Items from connections that were refused are dropped.
+    pub fn received(&mut self, now: Time, connection: ConnectionId, up: Up) {
+        match (self.connections.get(&connection), up) {
+            (None, _) => {}
+            (Some(Connection::Silent), Up::Hello(hello)) => self.hello(now, connection, hello),
+            (Some(Connection::Speaking(id)), up) => {
+                let id = *id;
+                self.spoken(now, connection, id, up);
+            }
+            (Some(Connection::Silent | Connection::Admitting { .. }), _) => {
+                self.refuse(
+                    connection,
+                    ErrorCode::InvalidArgument.because("a session begins with one Hello"),
+                );
+            }
+        }
+    }
+
+    /// Ends a connection, with a reason. Its session, if it has one, stands.
+    pub fn refuse(&mut self, connection: ConnectionId, error: Error) {
+        if self.connections.contains_key(&connection) {
+            self.outputs.push_back(Output::Send(connection, Down::Refused(error)));
+            self.outputs.push_back(Output::Close(connection));
+            self.disconnected(connection);
+        }
+    }
+
+    /// The owner lets the session in that `connection` asked for. Nothing happens if the connection
+    /// is gone by now.
+    pub fn admit(&mut self, now: Time, connection: ConnectionId) {
+        let Some(Connection::Admitting { hello, received }) = self.connections.get(&connection) else {
+            return;
+        };
+        let (hello, received) = ((**hello).clone(), *received);
+        let id = hello.key.id();
+        self.sessions
+            .entry(id)
+            .or_insert_with(|| Session::new(id, holder_of(&hello), LeaseEnds::default(), self.terms));
+        self.welcome(now, connection, id, &hello, received, false);
+    }
+
+    /// Takes over a session from a predecessor, which may have promised it leases until `ends`.
+    pub fn adopt(&mut self, id: SessionId, holder: Holder, ends: LeaseEnds) {
+        self.sessions.insert(id, Session::new(id, holder, ends, self.terms));
+        self.reschedule(id);
+    }
+
+    /// Answers a request of a session. Dropped if the session or its connection is gone: the holder
+    /// asks again with the same number.
+    pub fn answer(&mut self, id: SessionId, answer: Answer) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.in_flight.remove(&answer.number)
+            && let Some(connection) = session.connection
+        {
+            self.outputs.push_back(Output::Send(connection, Down::Answer(answer)));
+        }
+    }
+
+    /// Answers a request that could not be read any further than its number.
+    pub fn answer_unreadable(&mut self, connection: ConnectionId, number: RequestNumber, error: Error) {
+        self.stats.requests += 1;
+        if let Some(Connection::Speaking(_)) = self.connections.get(&connection) {
+            let answer = Answer { number, position: None, result: Err(error) };
+            self.send(connection, Down::Answer(answer));
+        }
+    }
+
+    /// Tells a session something that it must acknowledge.
+    pub fn tell(&mut self, now: Time, id: SessionId, item: News) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(sequence) = session.news.push(now, item.clone()) else {
+            let error = ErrorCode::SessionExpired.because("too much news left unacknowledged");
+            return self.expire(id, error);
+        };
+        if let Some(connection) = session.connection {
+            self.outputs.push_back(Output::Send(connection, Down::News { sequence, item }));
+            self.try_answer_keep_alive(now, id);
+        }
+    }
+
+    /// Sets how far leases may be granted from here on, and answers what had to wait for it.
+    pub fn set_ceiling(&mut self, now: Time, ceiling: Ceiling) {
+        self.ceiling = ceiling;
+        for id in std::mem::take(&mut self.overdue) {
+            self.try_answer_keep_alive(now, id);
+            self.reschedule(id);
+        }
+    }
+
+    /// The owner is done with a session that ended.
+    pub fn forget(&mut self, id: SessionId) {
+        self.deadlines.set(id, None);
+        self.overdue.remove(&id);
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(connection) = session.connection {
+            self.outputs.push_back(Output::Close(connection));
+            self.connections.remove(&connection);
+        }
+    }
+
+    /// Ends every connection with this reason and forgets every session: mastership is lost.
+    pub fn stop(&mut self, error: &Error) {
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for connection in connections {
+            self.refuse(connection, error.clone());
+        }
+        self.sessions.clear();
+        self.deadlines = Deadlines::default();
+        self.overdue.clear();
+        self.ceiling = Ceiling::Closed;
+        self.master_of = None;
+    }
+
+    /// Answers due KeepAlives and ends sessions whose lease is over.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(id) = self.deadlines.pop_due(now) {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            if session.is_over(now) {
+                self.expire(id, ErrorCode::SessionExpired.because("the session's lease ran out"));
+                continue;
+            }
+            self.try_answer_keep_alive(now, id);
+            self.reschedule(id);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`ServerCore::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        self.deadlines.first().map(|at| (at, "a KeepAlive is due or a session runs out"))
+    }
+
+    fn hello(&mut self, now: Time, connection: ConnectionId, hello: Hello) {
+        if hello.protocol != PROTOCOL {
+            let detail = format!("this host speaks version {PROTOCOL}, not {}", hello.protocol);
+            return self.refuse(connection, ErrorCode::InvalidArgument.because(detail));
+        }
+        let id = hello.key.id();
+        match self.sessions.get(&id) {
+            Some(session) if session.ending => {
+                self.refuse(connection, ErrorCode::SessionExpired.because("the session is over"));
+            }
+            Some(session) if hello.claim < session.holder.claim => {
+                self.refuse(
+                    connection,
+                    ErrorCode::SessionMoved.because("a newer connection holds the session"),
+                );
+            }
+            Some(_) => self.welcome(now, connection, id, &hello, now, true),
+            None => {
+                let waiting = Connection::Admitting { hello: Box::new(hello.clone()), received: now };
+                self.connections.insert(connection, waiting);
+                self.outputs.push_back(Output::Admit(connection, id, hello));
+            }
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        id: SessionId,
+        hello: &Hello,
+        received: Time,
+        resumed: bool,
+    ) {
+        let session = self.sessions.get_mut(&id).expect("known or just made");
+        let Some(grant) = session.first_grant(now, received, self.ceiling) else {
+            if session.never_granted() {
+                self.sessions.remove(&id);
+            }
+            let error = ErrorCode::Unavailable.because("no lease can be granted at the moment");
+            return self.refuse(connection, error);
+        };
+        let displaced = session.speak_on(connection, hello);
+        self.overdue.remove(&id);
+        self.connections.insert(connection, Connection::Speaking(id));
+        let master_of = self.master_of.clone();
+        self.send(connection, Down::Welcome(Welcome { session: id, resumed, grant, master_of }));
+        let unacknowledged: Vec<_> = self.sessions[&id].news.unacknowledged().collect();
+        for (sequence, item) in unacknowledged {
+            self.send(connection, Down::News { sequence, item });
+        }
+        if let Some(old) = displaced {
+            self.refuse(old, ErrorCode::SessionMoved.because("a newer connection holds the session"));
+        }
+        self.reschedule(id);
+    }
+
+    fn spoken(&mut self, now: Time, connection: ConnectionId, id: SessionId, up: Up) {
+        match up {
+            Up::Hello(_) => {
+                self.refuse(
+                    connection,
+                    ErrorCode::InvalidArgument.because("a session begins with one Hello"),
+                );
+            }
+            Up::Request(request) => self.request(id, request),
+            Up::KeepAlive(keep_alive) => self.keep_alive(now, id, keep_alive),
+            Up::Acknowledge(sequence) => self.acknowledge(id, sequence),
+            Up::Cancel(number) => {
+                if self.sessions.get(&id).is_some_and(|session| session.in_flight.contains(&number)) {
+                    self.outputs.push_back(Output::Cancel(id, number));
+                }
+            }
+            Up::EndSession => self.end(id),
+        }
+    }
+
+    fn request(&mut self, id: SessionId, request: Request) {
+        self.stats.requests += 1;
+        self.settled(id, request.settled_below);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let number = request.number;
+        if session.in_flight.contains(&number) {
+            return; // Asked again after a lost connection; the answer is on its way.
+        }
+        let limit = if session.holder.role.is_tier() {
+            REQUESTS_IN_FLIGHT_PER_TIER
+        } else {
+            REQUESTS_IN_FLIGHT_PER_CLIENT
+        };
+        let over_limit = session.in_flight.len() >= limit;
+        session.in_flight.insert(number);
+        if over_limit {
+            let code = ErrorCode::RateLimited { retry_after: Duration::from_millis(100) };
+            let result = Err(code.because(format!("more than {limit} requests in flight")));
+            return self.answer(id, Answer { number, position: None, result });
+        }
+        self.outputs.push_back(Output::Request(id, request));
+    }
+
+    fn keep_alive(&mut self, now: Time, id: SessionId, keep_alive: KeepAlive) {
+        self.stats.keepalives += 1;
+        self.settled(id, keep_alive.settled_below);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.park(now, keep_alive.number);
+        self.overdue.remove(&id);
+        self.reschedule(id);
+    }
+
+    fn settled(&mut self, id: SessionId, below: RequestNumber) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if below > session.settled_below {
+            session.settled_below = below;
+            self.outputs.push_back(Output::Settled(id, below));
+        }
+    }
+
+    fn acknowledge(&mut self, id: SessionId, sequence: Sequence) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.news.acknowledge(sequence) {
+            self.outputs.push_back(Output::Acknowledged(id, sequence));
+        }
+    }
+
+    fn end(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.ending = true;
+        self.reschedule(id);
+        self.outputs.push_back(Output::Ended(id));
+    }
+
+    /// No KeepAlive is taken from here on, so the lease cannot be extended and ended at once.
+    fn expire(&mut self, id: SessionId, error: Error) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.ending = true;
+        let connection = session.connection;
+        self.stats.expired += 1;
+        if let Some(connection) = connection {
+            self.refuse(connection, error);
+        }
+        self.reschedule(id);
+        self.outputs.push_back(Output::Expired(id));
+    }
+
+    fn try_answer_keep_alive(&mut self, now: Time, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(connection) = session.connection else { return };
+        if let Some((keep_alive, grant)) = session.answer_keep_alive(now, self.ceiling) {
+            self.send(connection, Down::Lease { keep_alive, grant });
+        } else if session.is_keep_alive_due(now) {
+            self.overdue.insert(id);
+        }
+    }
+
+    fn reschedule(&mut self, id: SessionId) {
+        let overdue = self.overdue.contains(&id);
+        let at = self.sessions.get(&id).and_then(|session| session.deadline(overdue));
+        self.deadlines.set(id, at);
+    }
+
+    fn send(&mut self, connection: ConnectionId, down: Down) {
+        self.outputs.push_back(Output::Send(connection, down));
+    }
+
+    /// Walks everything. For tests.
+    pub fn check_invariants(&self) {
+        for (connection, state) in &self.connections {
+            if let Connection::Speaking(id) = state {
+                let session = self.sessions.get(id).expect("a speaking connection has a session");
+                assert_eq!(session.connection, Some(*connection), "one connection speaks for a session");
+            }
+        }
+        for (id, session) in &self.sessions {
+            assert!(session.ending || session.deadline(false).is_some(), "{id} can never run out");
+            if let Some(connection) = session.connection {
+                assert!(self.connections.contains_key(&connection), "{id} speaks on a closed connection");
+            }
+        }
+    }
+}
+
+/// Who holds a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Application, proxy or router.
+    pub role: Role,
+    /// As whom it acts.
+    pub principal: String,
+    /// Where its clients reach a proxy or router.
+    pub advertise: String,
+    /// Which of its connections to hosts speaks (`proxy-4`).
+    pub claim: crate::id::Claim,
+}
+
+fn holder_of(hello: &Hello) -> Holder {
+    Holder {
+        role: hello.role,
+        principal: hello.principal.clone(),
+        advertise: hello.advertise.clone(),
+        claim: hello.claim,
+    }
+}

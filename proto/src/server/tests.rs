@@ -1,0 +1,272 @@
+//! What a host does, input by input.
+
+use std::time::Duration;
+
+use super::*;
+use crate::handle::HandleToken;
+use crate::id::{Claim, SessionKey};
+use crate::request::Op;
+use crate::stream::Grant;
+use crate::time::t;
+
+const C1: ConnectionId = ConnectionId(1);
+const C2: ConnectionId = ConnectionId(2);
+
+fn hello(key: u8, claim: u64) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        key: SessionKey::new([key; 16]),
+        role: Role::Client,
+        principal: "alice".into(),
+        resume: false,
+        claim: Claim(claim),
+        advertise: String::new(),
+    }
+}
+
+fn request(number: u64) -> Request {
+    Request {
+        number: RequestNumber(number),
+        settled_below: RequestNumber(0),
+        on_behalf: None,
+        op: Op::GetStat(HandleToken::new(bytes::Bytes::new())),
+    }
+}
+
+struct World {
+    core: ServerCore,
+    id: SessionId,
+}
+
+impl World {
+    /// A master with one session, welcomed at 0 on connection 1.
+    fn new() -> Self {
+        let mut core = ServerCore::new(LeaseTerms::default());
+        core.set_ceiling(t(0), Ceiling::Master);
+        core.connected(C1);
+        core.received(t(0), C1, Up::Hello(hello(1, 1)));
+        core.admit(t(0), C1);
+        let mut world = Self { core, id: SessionKey::new([1; 16]).id() };
+        world.outputs();
+        world
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        self.core.check_invariants();
+        std::iter::from_fn(|| self.core.poll_output()).collect()
+    }
+
+    fn keep_alive(&mut self, now: Time, number: u64) {
+        let keep_alive = KeepAlive { number, settled_below: RequestNumber(0) };
+        self.core.received(now, C1, Up::KeepAlive(keep_alive));
+    }
+
+    /// Runs timeouts until something comes out; when, and what.
+    fn next(&mut self) -> (Time, Vec<Output>) {
+        loop {
+            let (at, _) = self.core.poll_timeout().expect("something is due");
+            self.core.handle_timeout(at);
+            let outputs = self.outputs();
+            if !outputs.is_empty() {
+                return (at, outputs);
+            }
+        }
+    }
+}
+
+fn refusal(outputs: &[Output]) -> Option<&ErrorCode> {
+    outputs.iter().find_map(|output| match output {
+        Output::Send(_, Down::Refused(error)) => Some(&error.code),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_keep_alive_is_held_until_a_third_of_the_lease_is_left() {
+    let mut world = World::new();
+    world.keep_alive(t(10), 1);
+    let (first, _) = world.next();
+    assert!(first < t(8_000), "the first hold is shortened by the session's phase");
+
+    assert_eq!(first.as_micros() % 100_000, 0, "answers are given at ticks");
+
+    world.keep_alive(first, 2);
+    let (second, outputs) = world.next();
+
+    assert_eq!(second, first + Duration::from_secs(8));
+    let grant = Grant {
+        held: Duration::from_secs(8),
+        session: Duration::from_secs(12),
+        cache: Duration::from_secs(12),
+    };
+    assert_eq!(outputs, vec![Output::Send(C1, Down::Lease { keep_alive: 2, grant })]);
+}
+
+#[test]
+fn news_is_told_at_once_and_answers_the_keep_alive_early() {
+    let mut world = World::new();
+    world.keep_alive(t(10), 1);
+
+    let item = News::CellLost { cell: CellName::new("b") };
+    world.core.tell(t(500), world.id, item.clone());
+
+    let outputs = world.outputs();
+    assert_eq!(outputs[0], Output::Send(C1, Down::News { sequence: Sequence(1), item }));
+    assert!(matches!(outputs[1], Output::Send(C1, Down::Lease { keep_alive: 1, .. })), "{outputs:?}");
+}
+
+#[test]
+fn unacknowledged_news_ends_the_cache_lease_one_lease_later_but_not_the_session_lease() {
+    let mut world = World::new();
+    world.core.tell(t(1_000), world.id, News::CellLost { cell: CellName::new("b") });
+    let mut last = None;
+    let mut number = 0;
+    while last.is_none_or(|(at, _)| at < t(20_000)) {
+        number += 1;
+        let now = last.map_or(t(1_000), |(at, _): (Time, Grant)| at);
+        world.keep_alive(now, number);
+        let (at, outputs) = world.next();
+        for output in outputs {
+            if let Output::Send(_, Down::Lease { grant, .. }) = output {
+                assert!(at + grant.cache <= t(13_000).max(at), "cache lease beyond one lease after the news");
+                last = Some((at, grant));
+            }
+        }
+    }
+    assert_eq!(last.expect("granted").1.session, Duration::from_secs(12));
+
+    world.core.received(t(21_000), C1, Up::Acknowledge(Sequence(1)));
+    assert_eq!(world.outputs(), vec![Output::Acknowledged(world.id, Sequence(1))]);
+}
+
+#[test]
+fn a_session_without_keep_alives_runs_out_and_its_connection_is_closed() {
+    let mut world = World::new();
+
+    let (at, outputs) = world.next();
+
+    assert_eq!(at, t(12_000));
+    assert_eq!(refusal(&outputs), Some(&ErrorCode::SessionExpired));
+    assert_eq!(outputs.last(), Some(&Output::Expired(world.id)));
+    world.core.received(
+        t(12_000),
+        C1,
+        Up::KeepAlive(KeepAlive { number: 9, settled_below: RequestNumber(0) }),
+    );
+    assert!(world.outputs().is_empty(), "a KeepAlive that comes too late extends nothing");
+}
+
+#[test]
+fn no_lease_is_granted_under_a_closed_ceiling_and_the_next_one_when_it_opens() {
+    let mut world = World::new();
+    world.keep_alive(t(10), 1);
+    world.core.set_ceiling(t(20), Ceiling::Closed);
+    world.core.handle_timeout(t(9_000));
+    assert!(world.outputs().is_empty());
+
+    world.core.set_ceiling(t(9_500), Ceiling::Master);
+
+    assert!(matches!(world.outputs()[..], [Output::Send(C1, Down::Lease { keep_alive: 1, .. })]));
+}
+
+#[test]
+fn a_new_connection_with_a_greater_claim_displaces_the_old_one() {
+    let mut world = World::new();
+    world.core.connected(C2);
+
+    world.core.received(t(100), C2, Up::Hello(hello(1, 2)));
+
+    let outputs = world.outputs();
+    assert!(
+        matches!(&outputs[0], Output::Send(C2, Down::Welcome(welcome)) if welcome.resumed),
+        "{outputs:?}"
+    );
+    assert_eq!(refusal(&outputs), Some(&ErrorCode::SessionMoved));
+    world.core.received(t(200), C1, Up::Request(request(1)));
+    assert!(world.outputs().is_empty(), "the old connection has no voice");
+}
+
+#[test]
+fn a_connection_with_a_smaller_claim_is_refused() {
+    let mut world = World::new();
+    world.core.connected(C2);
+
+    world.core.received(t(100), C2, Up::Hello(hello(1, 0)));
+
+    assert_eq!(refusal(&world.outputs()), Some(&ErrorCode::SessionMoved));
+}
+
+#[test]
+fn a_request_asked_twice_is_worked_on_once_until_it_is_answered() {
+    let mut world = World::new();
+    world.core.received(t(10), C1, Up::Request(request(1)));
+    world.core.received(t(11), C1, Up::Request(request(1)));
+    assert_eq!(world.outputs(), vec![Output::Request(world.id, request(1))]);
+
+    let answer =
+        Answer { number: RequestNumber(1), position: None, result: Ok(crate::request::Reply::Noted) };
+    world.core.answer(world.id, answer.clone());
+    world.core.answer(world.id, answer.clone());
+
+    assert_eq!(world.outputs(), vec![Output::Send(C1, Down::Answer(answer))]);
+}
+
+#[test]
+fn requests_beyond_the_limit_are_refused_one_by_one() {
+    let mut world = World::new();
+    let limit = u64::try_from(REQUESTS_IN_FLIGHT_PER_CLIENT).expect("small");
+    for number in 1..=limit {
+        world.core.received(t(10), C1, Up::Request(request(number)));
+    }
+    assert_eq!(world.outputs().len(), REQUESTS_IN_FLIGHT_PER_CLIENT);
+
+    world.core.received(t(10), C1, Up::Request(request(limit + 1)));
+
+    let outputs = world.outputs();
+    let [Output::Send(C1, Down::Answer(answer))] = &outputs[..] else { panic!("{outputs:?}") };
+    assert!(matches!(answer.result, Err(Error { code: ErrorCode::RateLimited { .. }, .. })));
+}
+
+#[test]
+fn a_stream_begins_with_one_hello_of_this_protocol() {
+    let check = |items: Vec<Up>| {
+        let mut world = World::new();
+        world.core.connected(C2);
+        items.into_iter().for_each(|up| world.core.received(t(1), C2, up));
+        let outputs = world.outputs();
+        assert_eq!(refusal(&outputs), Some(&ErrorCode::InvalidArgument), "{outputs:?}");
+        assert!(outputs.contains(&Output::Close(C2)));
+    };
+    check(vec![Up::Request(request(1))]);
+    check(vec![Up::EndSession]);
+    check(vec![Up::Hello(Hello { protocol: 99, ..hello(2, 1) })]);
+    check(vec![Up::Hello(hello(2, 1)), Up::Hello(hello(2, 1))]);
+}
+
+#[test]
+fn an_adopted_session_stands_until_its_predecessors_promise_ends() {
+    let mut core = ServerCore::new(LeaseTerms::default());
+    let id = SessionKey::new([1; 16]).id();
+    let ends = LeaseEnds { session: t(60_000), cache: t(60_000) };
+    core.adopt(id, holder_of(&hello(1, 1)), ends);
+    core.set_ceiling(t(0), Ceiling::Master);
+
+    core.handle_timeout(t(59_999));
+    assert_eq!(core.poll_output(), None);
+
+    core.handle_timeout(t(60_000));
+    assert_eq!(core.poll_output(), Some(Output::Expired(id)));
+}
+
+#[test]
+fn a_host_that_stops_says_why_to_everybody_and_forgets_all() {
+    let mut world = World::new();
+
+    world.core.stop(&ErrorCode::NotMaster { hint: Some("h:1".into()) }.because("deposed"));
+
+    let outputs = world.outputs();
+    assert_eq!(refusal(&outputs), Some(&ErrorCode::NotMaster { hint: Some("h:1".into()) }));
+    assert!(outputs.contains(&Output::Close(C1)));
+    assert_eq!(world.core.session_count(), 0);
+    assert_eq!(world.core.poll_timeout(), None);
+}

@@ -1,0 +1,158 @@
+//! The items of a session stream, in both directions (design §4.4).
+
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
+use crate::request::{Answer, Request};
+
+/// From the holder of a session to its host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Up {
+    /// First on every stream.
+    Hello(Hello),
+    /// A numbered request.
+    Request(Request),
+    /// Asks for the next lease.
+    KeepAlive(KeepAlive),
+    /// All news up to this sequence number has been dealt with (`ka-3`).
+    Acknowledge(Sequence),
+    /// The caller no longer waits for this request.
+    Cancel(RequestNumber),
+    /// Ends the session by its holder's wish.
+    EndSession,
+}
+
+/// From a host to the holder of a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Down {
+    /// The session stands.
+    Welcome(Welcome),
+    /// Of a request.
+    Answer(Answer),
+    /// Of a KeepAlive.
+    Lease {
+        /// Its number.
+        keep_alive: u64,
+        /// What is granted.
+        grant: Grant,
+    },
+    /// To be acknowledged.
+    News {
+        /// Place among the session's news.
+        sequence: Sequence,
+        /// What happened.
+        item: News,
+    },
+    /// The host ends the stream.
+    Refused(Error),
+}
+
+impl Down {
+    /// Rough size on the wire, in bytes: what queues are bounded by.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Answer(Answer { result: Ok(reply), .. }) => reply.weight(),
+            Self::Answer(Answer { result: Err(error), .. }) | Self::Refused(error) => error.detail.len() + 64,
+            Self::Welcome(_) | Self::Lease { .. } | Self::News { .. } => 64,
+        }
+    }
+}
+
+impl Up {
+    /// Rough size on the wire, in bytes: what queues are bounded by.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Request(request) => request.op.weight(),
+            Self::Hello(hello) => hello.principal.len() + hello.advertise.len() + 64,
+            Self::KeepAlive(_) | Self::Acknowledge(_) | Self::Cancel(_) | Self::EndSession => 32,
+        }
+    }
+}
+
+/// Creates a session, or resumes it after a lost connection or a change of host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Version of the protocol.
+    pub protocol: u32,
+    /// The session's secret.
+    pub key: SessionKey,
+    /// What the holder is.
+    pub role: Role,
+    /// As whom it wants to act.
+    pub principal: String,
+    /// The session was welcomed before.
+    pub resume: bool,
+    /// Grows with every Hello of the session.
+    pub claim: Claim,
+    /// Where clients reach a proxy or router; empty for a client.
+    pub advertise: String,
+}
+
+/// Who holds a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// An application.
+    Client,
+    /// A proxy, trusted to ask on behalf of its clients.
+    Proxy,
+    /// A router, trusted likewise.
+    Router,
+}
+
+impl Role {
+    /// Whether it may ask on behalf of others.
+    pub const fn is_tier(self) -> bool {
+        matches!(self, Self::Proxy | Self::Router)
+    }
+}
+
+/// The host's answer to a Hello.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The session's id.
+    pub session: SessionId,
+    /// The host remembered it.
+    pub resumed: bool,
+    /// The first lease, as if the Hello had been a KeepAlive.
+    pub grant: Grant,
+    /// The cell whose master speaks, and its epoch; `None` from proxies and routers.
+    pub master_of: Option<(CellName, Epoch)>,
+}
+
+/// A lease as it travels: durations only (`time-1`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// How long the host held the message that this answers.
+    pub held: Duration,
+    /// The session lease, from the answer on.
+    pub session: Duration,
+    /// The cache lease, from the answer on.
+    pub cache: Duration,
+}
+
+/// Asks for the next lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Grows; named in the answer.
+    pub number: u64,
+    /// As in a request, for clients that ask nothing for a while.
+    pub settled_below: RequestNumber,
+}
+
+/// Something a session must be told and must acknowledge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The master of a cell changed: events may have been missed.
+    FailOver {
+        /// Which cell.
+        cell: CellName,
+        /// The new mastership.
+        epoch: Epoch,
+    },
+    /// The host's session at a cell is gone: all handles and locks there with it (`route-7`).
+    CellLost {
+        /// Which cell.
+        cell: CellName,
+    },
+}

@@ -1,0 +1,100 @@
+//! Requests that were passed on upstream and have no answer yet: whose they are, and at which cell.
+
+use std::collections::BTreeMap;
+
+use hasp_proto::id::{CellName, RequestNumber, SessionId};
+
+use crate::upstream::Ticket;
+
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It goes to the session that asked.
+    Answer(SessionId, RequestNumber),
+    /// It is one of several, and the session that asked gets one answer for all.
+    Part(SessionId, RequestNumber),
+    /// Nobody waits for it.
+    Note,
+}
+
+#[derive(Clone, Debug)]
+struct Flight {
+    purpose: Purpose,
+    cell: Option<CellName>,
+}
+
+/// Every request that is under way.
+#[derive(Debug, Default)]
+pub(super) struct Flights {
+    by_ticket: BTreeMap<Ticket, Flight>,
+    by_request: BTreeMap<(SessionId, RequestNumber), Ticket>,
+    parts_left: BTreeMap<(SessionId, RequestNumber), usize>,
+}
+
+impl Flights {
+    pub(super) fn add(&mut self, ticket: Ticket, purpose: Purpose, cell: Option<CellName>) {
+        match purpose {
+            Purpose::Answer(session, number) => {
+                // An earlier session of the same key may have left one behind: it is answered to nobody.
+                if let Some(left) = self.by_request.insert((session, number), ticket)
+                    && let Some(flight) = self.by_ticket.get_mut(&left)
+                {
+                    flight.purpose = Purpose::Note;
+                }
+            }
+            Purpose::Part(session, number) => *self.parts_left.entry((session, number)).or_default() += 1,
+            Purpose::Note => {}
+        }
+        self.by_ticket.insert(ticket, Flight { purpose, cell });
+    }
+
+    /// Takes a request off the list; what was its purpose?
+    pub(super) fn land(&mut self, ticket: Ticket) -> Option<Purpose> {
+        let flight = self.by_ticket.remove(&ticket)?;
+        if let Purpose::Answer(session, number) = flight.purpose {
+            self.by_request.remove(&(session, number));
+        }
+        Some(flight.purpose)
+    }
+
+    /// Counts one part as answered; whether it was the last.
+    pub(super) fn is_last_part(&mut self, session: SessionId, number: RequestNumber) -> bool {
+        let Some(left) = self.parts_left.get_mut(&(session, number)) else { return false };
+        *left -= 1;
+        let is_last = *left == 0;
+        if is_last {
+            self.parts_left.remove(&(session, number));
+        }
+        is_last
+    }
+
+    pub(super) fn ticket(&self, session: SessionId, number: RequestNumber) -> Option<Ticket> {
+        self.by_request.get(&(session, number)).copied()
+    }
+
+    /// Those that wait to be answered to `session`, oldest first.
+    pub(super) fn of(&self, session: SessionId) -> impl Iterator<Item = Ticket> {
+        let all = (session, RequestNumber(0))..=(session, RequestNumber(u64::MAX));
+        self.by_request.range(all).map(|(_, ticket)| *ticket)
+    }
+
+    /// Whether something that `session` asked is under way at `cell`, or at a cell not known yet.
+    pub(super) fn is_at(&self, session: SessionId, cell: &CellName) -> bool {
+        self.of(session).any(|ticket| {
+            let flight = &self.by_ticket[&ticket];
+            flight.cell.as_ref().is_none_or(|at| at == cell)
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_ticket.len()
+    }
+
+    pub(super) fn check_invariants(&self) {
+        for ((session, number), ticket) in &self.by_request {
+            let purpose = self.by_ticket.get(ticket).map(|flight| flight.purpose);
+            assert_eq!(purpose, Some(Purpose::Answer(*session, *number)), "a request has its flight");
+        }
+        assert!(self.parts_left.values().all(|left| *left > 0), "answered requests have no parts");
+    }
+}

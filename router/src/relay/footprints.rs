@@ -1,0 +1,104 @@
+//! What each session did where, for as long as it lives: who must be told when a cell is lost
+//! (`route-7`), and which cells must hear when the session has come to its end (`proxy-2`).
+
+use std::collections::BTreeMap;
+
+use hasp_proto::id::{CellName, RequestNumber, SessionId};
+use hasp_proto::request::{Op, Use};
+
+/// Cells where a session left something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Footprint {
+    /// Asked anything. Sorted.
+    used: Vec<CellName>,
+    /// Asked for something that the cell may have to keep. Sorted.
+    wrote: Vec<CellName>,
+}
+
+impl Footprint {
+    /// Something was asked there, for the session or for others.
+    pub(super) fn note_use(&mut self, cell: &CellName) {
+        insert(&mut self.used, cell);
+    }
+
+    /// The session asked this there.
+    pub(super) fn note(&mut self, cell: &CellName, op: &Op) {
+        self.note_use(cell);
+        if is_kept(op) {
+            insert(&mut self.wrote, cell);
+        }
+    }
+
+    pub(super) fn used(&self, cell: &CellName) -> bool {
+        self.used.binary_search(cell).is_ok()
+    }
+
+    pub(super) fn wrote(&self) -> &[CellName] {
+        &self.wrote
+    }
+}
+
+fn insert(cells: &mut Vec<CellName>, cell: &CellName) {
+    if let Err(place) = cells.binary_search(cell) {
+        cells.insert(place, cell.clone());
+    }
+}
+
+/// Whether the cell may keep something of the request beyond its answer: a write, a lock, the record
+/// that makes asking again harmless.
+fn is_kept(op: &Op) -> bool {
+    match op {
+        Op::Open(open) => open.create.is_some() || open.r#use != Use::Read,
+        Op::Close(_)
+        | Op::SetContents { .. }
+        | Op::Delete(_)
+        | Op::Acquire(..)
+        | Op::TryAcquire(..)
+        | Op::Release(_) => true,
+        Op::GetContentsAndStat(_)
+        | Op::GetStat(_)
+        | Op::ReadDir(_)
+        | Op::EndClient(_)
+        | Op::Settle(_)
+        | Op::Claim => false,
+    }
+}
+
+/// Marks of what clients have settled, collected for one message to each cell.
+#[derive(Debug, Default)]
+pub(super) struct Settling {
+    marks: BTreeMap<SessionId, RequestNumber>,
+}
+
+impl Settling {
+    pub(super) fn note(&mut self, session: SessionId, below: RequestNumber) {
+        self.marks.insert(session, below);
+    }
+
+    /// The session's mark, which will not go out with the others then.
+    pub(super) fn take(&mut self, session: SessionId) -> Option<RequestNumber> {
+        self.marks.remove(&session)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// All marks for each cell that the sessions wrote to, in batches of at most `batch_max`.
+    pub(super) fn take_batches(
+        &mut self,
+        footprints: &BTreeMap<SessionId, Footprint>,
+        batch_max: usize,
+    ) -> Vec<(CellName, Vec<(SessionId, RequestNumber)>)> {
+        let mut by_cell = BTreeMap::<CellName, Vec<(SessionId, RequestNumber)>>::new();
+        for (session, below) in std::mem::take(&mut self.marks) {
+            for cell in footprints.get(&session).map_or(&[][..], Footprint::wrote) {
+                by_cell.entry(cell.clone()).or_default().push((session, below));
+            }
+        }
+        let split = |(cell, marks): (CellName, Vec<_>)| {
+            marks.chunks(batch_max).map(|batch| (cell.clone(), batch.to_vec())).collect::<Vec<_>>()
+        };
+        by_cell.into_iter().flat_map(split).collect()
+    }
+}

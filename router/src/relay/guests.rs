@@ -1,0 +1,85 @@
+//! Clients of proxies that hold their session here: to the cells, this host speaks for them, so it
+//! has to do for them what a cell does for the clients of a proxy that is gone (`proxy-3`).
+//!
+//! ```text
+//! known -- its proxy's session ends --> orphaned -- claim window over --> ended as failed
+//!   ^------ asks through any proxy -------'
+//! ```
+
+use std::collections::BTreeMap;
+
+use hasp_proto::deadlines::Deadlines;
+use hasp_proto::id::{CellName, Claim, SessionId};
+use hasp_proto::limits::CLAIM_WINDOW;
+use hasp_proto::request::{OnBehalf, Op};
+use hasp_proto::time::Time;
+
+use super::footprints::Footprint;
+
+/// A client that may have left something at a cell.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) session: SessionId,
+    pub(super) claim: Claim,
+    pub(super) principal: String,
+    pub(super) footprint: Footprint,
+    /// Session of the proxy it was last heard through.
+    via: SessionId,
+}
+
+/// Guests that wrote something and were not heard to end.
+#[derive(Debug, Default)]
+pub(super) struct Guests {
+    all: BTreeMap<SessionId, Guest>,
+    orphans: Deadlines<SessionId>,
+}
+
+impl Guests {
+    /// The proxy with session `via` speaks for a client; `false` if another does by now (`proxy-4`).
+    pub(super) fn hear(&mut self, via: SessionId, client: &OnBehalf) -> bool {
+        let Some(guest) = self.all.get_mut(&client.session) else { return true };
+        let is_current =
+            if guest.via == via { client.claim >= guest.claim } else { client.claim > guest.claim };
+        if is_current {
+            (guest.via, guest.claim) = (via, client.claim);
+            guest.principal.clone_from(&client.principal);
+            self.orphans.set(client.session, None);
+        }
+        is_current
+    }
+
+    /// A request of a client went to that cell.
+    pub(super) fn note(&mut self, via: SessionId, client: &OnBehalf, cell: &CellName, op: &Op) {
+        let mut footprint = Footprint::default();
+        footprint.note(cell, op);
+        if let Some(guest) = self.all.get_mut(&client.session) {
+            guest.footprint.note(cell, op);
+        } else if !footprint.wrote().is_empty() {
+            let OnBehalf { session, claim, principal, .. } = client.clone();
+            self.all.insert(session, Guest { session, claim, principal, footprint, via });
+        }
+    }
+
+    /// The client was ended by its proxy, or holds a session here itself by now.
+    pub(super) fn remove(&mut self, session: SessionId) -> Option<Guest> {
+        self.orphans.set(session, None);
+        self.all.remove(&session)
+    }
+
+    /// The proxy's session is over: its clients have the claim window to be heard again.
+    pub(super) fn orphan(&mut self, now: Time, via: SessionId) {
+        for guest in self.all.values().filter(|guest| guest.via == via) {
+            self.orphans.set(guest.session, Some(now + CLAIM_WINDOW));
+        }
+    }
+
+    /// The next orphan whose claim window is over.
+    pub(super) fn take_due(&mut self, now: Time) -> Option<Guest> {
+        let session = self.orphans.pop_due(now)?;
+        self.all.remove(&session)
+    }
+
+    pub(super) fn next_due(&self) -> Option<Time> {
+        self.orphans.first()
+    }
+}

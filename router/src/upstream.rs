@@ -1,0 +1,563 @@
+//! The holding side of one user of the service: an application's library, a proxy, a router.
+//!
+//! It decides at which hosts sessions are held, which of them a request goes to (`route-1`), and
+//! what becomes of requests whose session or cell does not answer for them. What a session is, is
+//! decided by the [`ClientCore`] of each. It does not know who asks, nor how bytes travel.
+//!
+//! ```text
+//! session at a cell:  none -- first use, or at once --> held -- expired --> none
+//! request:            asked -- WrongCell --> paused --> asked ... answered
+//! ```
+
+mod route;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use hasp_proto::client::{self, Attempt, ClientConfig, ClientCore, Event, Status};
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::id::{CellName, RequestNumber, SessionId, SessionKey};
+use hasp_proto::lease::LeaseEnds;
+use hasp_proto::limits::{GRACE, REQUESTS_IN_FLIGHT_PER_TIER};
+use hasp_proto::partition::PartitionMap;
+use hasp_proto::request::{Answer, OnBehalf, Op};
+use hasp_proto::stream::{Down, Role, Up};
+use hasp_proto::time::Time;
+use sha2::{Digest, Sha256};
+
+use crate::ring;
+use slot::Slot;
+
+/// How often a request is sent to a cell that says it does not own the name, while the map says it
+/// does: the cell may be behind the map.
+const WRONG_CELL_TRIES: u8 = 4;
+/// Pause between those.
+const WRONG_CELL_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before the next session after one that no host wanted.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+
+/// As whom a proxy or router acts when it asks for itself.
+const TIER_PRINCIPAL: &str = "tier";
+/// How long a caller over the limit is told to wait.
+const RATE_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where sessions are held.
+#[derive(Clone, Debug)]
+pub enum Hosts {
+    /// At one of these proxies or routers: one session, and the host finds the cells. Which address
+    /// is tried first follows from the session's id. The end of the session is final.
+    One(Vec<String>),
+    /// At each cell of the map; requests are routed here. A session that expires is followed by
+    /// another.
+    Cells(PartitionMap),
+}
+
+/// When sessions begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// All from the start, and again as soon as one has expired: for proxies and routers.
+    AtOnce,
+    /// Each when something is asked of it: for applications.
+    AtFirstUse,
+}
+
+/// Who holds sessions, and how.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Where.
+    pub hosts: Hosts,
+    /// When they begin.
+    pub begin: Begin,
+    /// What the holder is.
+    pub role: Role,
+    /// As whom it acts.
+    pub principal: String,
+    /// Where its own clients reach it; empty for applications.
+    pub advertise: String,
+    /// How long a session in jeopardy looks for its host.
+    pub grace: Duration,
+    /// Secret, never used twice: session keys are derived from it.
+    pub seed: [u8; 32],
+    /// Spreads the pauses between attempts of many holders.
+    pub jitter: u64,
+    /// Requests that may wait at one session; more are answered with `RateLimited`, so that a cell
+    /// that does not answer fills its own share and no other's (`route-7`).
+    pub waiting_max: usize,
+}
+
+impl UpstreamConfig {
+    /// An application's, with default times.
+    pub fn application(hosts: Hosts, principal: &str, seed: [u8; 32]) -> Self {
+        Self {
+            hosts,
+            begin: Begin::AtFirstUse,
+            role: Role::Client,
+            principal: principal.to_owned(),
+            advertise: String::new(),
+            grace: GRACE,
+            jitter: u64::from_be_bytes(seed[..8].try_into().expect("8 of 32 bytes")),
+            seed,
+            waiting_max: REQUESTS_IN_FLIGHT_PER_TIER,
+        }
+    }
+
+    /// A proxy's or router's, with default times: sessions at all cells of the map.
+    pub fn tier(map: PartitionMap, role: Role, advertise: &str, seed: [u8; 32]) -> Self {
+        let waiting_max = REQUESTS_IN_FLIGHT_PER_TIER / map.cells.len().max(1);
+        Self {
+            begin: Begin::AtOnce,
+            role,
+            advertise: advertise.to_owned(),
+            waiting_max,
+            ..Self::application(Hosts::Cells(map), TIER_PRINCIPAL, seed)
+        }
+    }
+}
+
+/// A connection of one of the sessions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId {
+    /// Whose session; `None` for the only one.
+    pub cell: Option<CellName>,
+    /// Grows; never used twice for a cell.
+    pub attempt: Attempt,
+}
+
+/// Names a request until its answer is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What the shell has to do and the owner is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Open a connection there; say `connected` or `disconnected`.
+    Connect(LinkId, String),
+    /// Close that connection; no more is expected from it.
+    Disconnect(LinkId),
+    /// Send this on that connection.
+    Send(LinkId, Up),
+    /// A request has its final answer. The number in it means nothing to who asked.
+    Answered(Ticket, Answer),
+    /// Something happened to the session at that cell.
+    Event(Option<CellName>, Event),
+}
+
+/// One session, for status and lease arithmetic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held<'a> {
+    /// At which cell; `None` for the only one.
+    pub cell: Option<&'a CellName>,
+    /// Its id.
+    pub session: SessionId,
+    /// Where it stands.
+    pub status: Status,
+    /// Ends of its leases, by the holder's clock.
+    pub ends: LeaseEnds,
+    /// The host it speaks with, while it does.
+    pub host: Option<&'a str>,
+}
+
+/// A request that waits for its answer.
+#[derive(Clone, Debug)]
+struct Asked {
+    ticket: Ticket,
+    op: Op,
+    on_behalf: Option<OnBehalf>,
+    tries_left: u8,
+}
+
+/// Where a request is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// With the session of that slot.
+    Asked(usize, RequestNumber),
+    /// Waiting to be routed again.
+    Paused(Time),
+}
+
+/// The machine. See the module's documentation.
+#[derive(Debug)]
+pub struct UpstreamCore {
+    config: UpstreamConfig,
+    /// In the order of the cells' names.
+    slots: Vec<Slot>,
+    keys_used: u64,
+    tickets: u64,
+    places: BTreeMap<Ticket, Place>,
+    paused: BTreeMap<(Time, Ticket), Asked>,
+    is_ending: bool,
+    outputs: VecDeque<Output>,
+}
+
+impl UpstreamCore {
+    /// A holder of no session yet; those that begin at once are due at `now`.
+    pub fn new(now: Time, config: UpstreamConfig) -> Self {
+        let mut slots = match &config.hosts {
+            Hosts::One(addresses) => Vec::from([Slot::new(None, addresses.clone())]),
+            Hosts::Cells(map) => {
+                let slot = |(cell, replicas): (&CellName, &Vec<String>)| {
+                    Slot::new(Some(cell.clone()), replicas.clone())
+                };
+                map.cells.iter().map(slot).collect()
+            }
+        };
+        if config.begin == Begin::AtOnce {
+            slots.iter_mut().for_each(|slot| slot.begin_at = Some(now));
+        }
+        Self {
+            config,
+            slots,
+            keys_used: 0,
+            tickets: 0,
+            places: BTreeMap::new(),
+            paused: BTreeMap::new(),
+            is_ending: false,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The map that requests are routed by; `None` if the host does that.
+    pub fn map(&self) -> Option<&PartitionMap> {
+        match &self.config.hosts {
+            Hosts::One(_) => None,
+            Hosts::Cells(map) => Some(map),
+        }
+    }
+
+    /// The sessions that have begun, in the order of their cells.
+    pub fn sessions(&self) -> impl Iterator<Item = Held<'_>> {
+        self.slots.iter().filter_map(|slot| {
+            let client = slot.client.as_deref()?;
+            Some(Held {
+                cell: slot.cell.as_ref(),
+                session: client.session(),
+                status: client.status(),
+                ends: client.lease_ends(),
+                host: client.host(),
+            })
+        })
+    }
+
+    /// Ends of the leases of each session that has begun.
+    pub fn lease_ends(&self) -> impl Iterator<Item = (Option<&CellName>, LeaseEnds)> {
+        self.sessions().map(|held| (held.cell, held.ends))
+    }
+
+    /// KeepAlives sent since the start, by all sessions.
+    pub fn keep_alives_sent(&self) -> u64 {
+        self.slots.iter().map(Slot::keep_alives_sent).sum()
+    }
+
+    /// Requests without an answer.
+    pub fn waiting(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The cell that a request was sent to; `None` if it waits nowhere, or at the only session.
+    pub fn cell_of(&self, ticket: Ticket) -> Option<&CellName> {
+        match self.places.get(&ticket)? {
+            Place::Asked(index, _) => self.slots[*index].cell.as_ref(),
+            Place::Paused(_) => None,
+        }
+    }
+
+    /// Asks something of whichever cell it belongs to. The answer comes with the ticket, always.
+    pub fn submit(&mut self, now: Time, op: Op, on_behalf: Option<OnBehalf>) -> Ticket {
+        let ticket = self.next_ticket();
+        self.route(now, Asked { ticket, op, on_behalf, tries_left: WRONG_CELL_TRIES });
+        ticket
+    }
+
+    /// Asks something of that cell, whatever the map says. There is room for as many of these as for
+    /// other requests.
+    pub fn submit_to(&mut self, now: Time, cell: &CellName, op: Op, on_behalf: Option<OnBehalf>) -> Ticket {
+        let ticket = self.next_ticket();
+        let asked = Asked { ticket, op, on_behalf, tries_left: 1 };
+        let waiting_max = self.config.waiting_max.saturating_mul(2);
+        match self.slot_of(Some(cell)) {
+            Some(index) if self.slots[index].asked.len() >= waiting_max => {
+                self.fail(ticket, too_many(waiting_max))
+            }
+            Some(index) => self.ask(now, index, asked),
+            None => {
+                let error = ErrorCode::InvalidArgument.because(format!("the map knows no cell {cell}"));
+                self.fail(ticket, error);
+            }
+        }
+        ticket
+    }
+
+    /// Who asked no longer waits; the answer still comes, most likely `Cancelled`.
+    pub fn cancel(&mut self, now: Time, ticket: Ticket) {
+        match self.places.get(&ticket).copied() {
+            None => {}
+            Some(Place::Asked(index, number)) => self.with_client(now, index, |client| client.cancel(number)),
+            Some(Place::Paused(until)) => {
+                self.paused.remove(&(until, ticket));
+                self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+            }
+        }
+    }
+
+    /// Ends every session, and lets none begin again.
+    pub fn end(&mut self, now: Time) {
+        self.is_ending = true;
+        for asked in std::mem::take(&mut self.paused).into_values() {
+            self.fail(asked.ticket, over());
+        }
+        for index in 0..self.slots.len() {
+            self.slots[index].begin_at = None;
+            self.with_client(now, index, |client| client.end(now));
+        }
+    }
+
+    /// Whether [`UpstreamCore::end`] was called and every session has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.is_ending && self.sessions().all(|held| held.status == Status::Over)
+    }
+
+    /// The connection that [`Output::Connect`] asked for stands.
+    pub fn connected(&mut self, now: Time, link: &LinkId) {
+        self.with_link(now, link, |client, attempt| client.connected(now, attempt));
+    }
+
+    /// Takes in one item from a connection.
+    pub fn received(&mut self, now: Time, link: &LinkId, down: Down) {
+        self.with_link(now, link, |client, attempt| client.received(now, attempt, down));
+    }
+
+    /// The connection could not be made, or is gone.
+    pub fn disconnected(&mut self, now: Time, link: &LinkId) {
+        self.with_link(now, link, |client, attempt| client.disconnected(now, attempt));
+    }
+
+    /// Does what is due, in any of the sessions or between them.
+    pub fn handle_timeout(&mut self, now: Time) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].begin_at.is_some_and(|at| at <= now) {
+                self.begin(now, index);
+            }
+            self.with_client(now, index, |client| client.handle_timeout(now));
+        }
+        while let Some(entry) = self.paused.first_entry()
+            && entry.key().0 <= now
+        {
+            let asked = entry.remove();
+            self.route(now, asked);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`UpstreamCore::handle_timeout`] has something to do, and what.
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        let sessions = self.slots.iter().filter_map(|slot| slot.client.as_ref()?.poll_timeout());
+        let begins = self.slots.iter().filter_map(|slot| Some((slot.begin_at?, "a session begins again")));
+        let paused = self.paused.keys().next().map(|(at, _)| (*at, "a request is routed again"));
+        sessions.chain(begins).chain(paused).min_by_key(|(at, _)| *at)
+    }
+
+    fn route(&mut self, now: Time, mut asked: Asked) {
+        let cell = match &self.config.hosts {
+            Hosts::One(_) => {
+                asked.op.handle().map_or(Ok(()), |handle| route::claimed(handle).map(drop)).map(|()| None)
+            }
+            Hosts::Cells(map) => route::by_map(map, &mut asked.op).map(Some),
+        };
+        let index = cell.and_then(|cell| {
+            let index = self.slot_of(cell.as_ref()).expect("every cell of the map has a slot");
+            let over_limit = self.slots[index].asked.len() >= self.config.waiting_max;
+            if over_limit { Err(too_many(self.config.waiting_max)) } else { Ok(index) }
+        });
+        match index {
+            Ok(index) => self.ask(now, index, asked),
+            Err(error) => self.fail(asked.ticket, error),
+        }
+    }
+
+    fn ask(&mut self, now: Time, index: usize, asked: Asked) {
+        if let Err(error) = self.check_session(now, index, &asked) {
+            return self.fail(asked.ticket, error);
+        }
+        let slot = &mut self.slots[index];
+        let client = slot.client.as_mut().expect("just begun or checked");
+        let number = client.submit(asked.op.clone(), asked.on_behalf.clone());
+        self.places.insert(asked.ticket, Place::Asked(index, number));
+        slot.asked.insert(number, asked);
+        self.collect(now, index);
+    }
+
+    /// Begins the session if its time is its first use. A handle of the holder's own is good in the
+    /// session that opened it and in no later one.
+    fn check_session(&mut self, now: Time, index: usize, asked: &Asked) -> Result<(), Error> {
+        if self.is_ending {
+            return Err(over());
+        }
+        let opened_in = match (&asked.on_behalf, asked.op.handle()) {
+            (None, Some(handle)) => Some(route::claimed(handle)?.session),
+            _ => None,
+        };
+        let current = self.slots[index].client.as_ref().map(|client| client.session());
+        if opened_in.is_some_and(|session| current != Some(session)) {
+            return Err(ErrorCode::SessionExpired.because("the handle's session is over"));
+        }
+        let is_due = match self.config.begin {
+            Begin::AtFirstUse => true,
+            Begin::AtOnce => self.slots[index].begin_at.is_some_and(|at| at <= now),
+        };
+        if current.is_none() && is_due {
+            self.begin(now, index);
+        }
+        if self.slots[index].client.is_none() {
+            return Err(ErrorCode::Unavailable.because("there is no session with the cell at the moment"));
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Time, index: usize) {
+        self.slots[index].begin_at = None;
+        if self.slots[index].targets.is_empty() {
+            return;
+        }
+        let key = self.next_key();
+        let targets = match &self.config.hosts {
+            Hosts::One(addresses) => ring::candidates(&key.id().0, addresses),
+            Hosts::Cells(_) => self.slots[index].targets.clone(),
+        };
+        let config = ClientConfig {
+            key,
+            role: self.config.role,
+            principal: self.config.principal.clone(),
+            advertise: self.config.advertise.clone(),
+            targets,
+            grace: self.config.grace,
+            jitter: self.config.jitter.wrapping_add(self.keys_used),
+        };
+        self.slots[index].begin(now, config);
+        self.collect(now, index);
+    }
+
+    /// The first half of the SHA-256 of the seed and a counter.
+    fn next_key(&mut self) -> SessionKey {
+        let digest = Sha256::new()
+            .chain_update(self.config.seed)
+            .chain_update(self.keys_used.to_be_bytes())
+            .finalize();
+        self.keys_used += 1;
+        SessionKey::new(digest[..16].try_into().expect("16 of 32 bytes"))
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn slot_of(&self, cell: Option<&CellName>) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.cell.as_ref() == cell)
+    }
+
+    fn with_link(&mut self, now: Time, link: &LinkId, act: impl FnOnce(&mut ClientCore, Attempt)) {
+        let Some(index) = self.slot_of(link.cell.as_ref()) else { return };
+        let Some(attempt) = self.slots[index].attempt(link) else { return };
+        self.with_client(now, index, |client| act(client, attempt));
+    }
+
+    fn with_client(&mut self, now: Time, index: usize, act: impl FnOnce(&mut ClientCore)) {
+        if let Some(client) = &mut self.slots[index].client {
+            act(client);
+            self.collect(now, index);
+        }
+    }
+
+    /// Passes on what the session wants, until it wants nothing more.
+    fn collect(&mut self, now: Time, index: usize) {
+        while let Some(output) = self.slots[index].client.as_mut().and_then(|client| client.poll_output()) {
+            let slot = &mut self.slots[index];
+            match output {
+                client::Output::Connect(attempt, address) => {
+                    let link = slot.link(attempt);
+                    self.outputs.push_back(Output::Connect(link, address));
+                }
+                client::Output::Disconnect(attempt) => {
+                    let link = slot.link(attempt);
+                    self.outputs.push_back(Output::Disconnect(link));
+                }
+                client::Output::Send(attempt, up) => {
+                    let link = slot.link(attempt);
+                    self.outputs.push_back(Output::Send(link, up));
+                }
+                client::Output::Answered(answer) => self.answered(now, index, answer),
+                client::Output::Event(event) => {
+                    slot.was_welcomed |= matches!(event, Event::Welcomed { .. });
+                    let cell = slot.cell.clone();
+                    self.outputs.push_back(Output::Event(cell, event));
+                }
+            }
+        }
+        self.renew(now, index);
+    }
+
+    fn answered(&mut self, now: Time, index: usize, answer: Answer) {
+        let Some(mut asked) = self.slots[index].asked.remove(&answer.number) else { return };
+        let is_wrong_cell =
+            matches!(&answer.result, Err(error) if matches!(error.code, ErrorCode::WrongCell { .. }));
+        if is_wrong_cell && asked.tries_left > 1 && self.map().is_some() && !self.is_ending {
+            asked.tries_left -= 1;
+            let until = now + WRONG_CELL_PAUSE;
+            self.places.insert(asked.ticket, Place::Paused(until));
+            self.paused.insert((until, asked.ticket), asked);
+        } else {
+            self.places.remove(&asked.ticket);
+            self.outputs.push_back(Output::Answered(asked.ticket, answer));
+        }
+    }
+
+    /// Lets another session follow one that is over, unless its end was final or wished for.
+    fn renew(&mut self, now: Time, index: usize) {
+        let slot = &mut self.slots[index];
+        let is_over = slot.client.as_ref().is_some_and(|client| client.status() == Status::Over);
+        if !is_over || self.is_ending || matches!(self.config.hosts, Hosts::One(_)) {
+            return;
+        }
+        slot.forget();
+        match self.config.begin {
+            Begin::AtFirstUse => {}
+            Begin::AtOnce if slot.was_welcomed => self.begin(now, index),
+            Begin::AtOnce => slot.begin_at = Some(now + REFUSED_PAUSE),
+        }
+    }
+
+    fn fail(&mut self, ticket: Ticket, error: Error) {
+        self.places.remove(&ticket);
+        let answer = Answer { number: RequestNumber(0), position: None, result: Err(error) };
+        self.outputs.push_back(Output::Answered(ticket, answer));
+    }
+
+    /// Walks everything. For tests.
+    pub fn check_invariants(&self) {
+        let mut waiting: BTreeSet<Ticket> = self.paused.keys().map(|(_, ticket)| *ticket).collect();
+        for slot in &self.slots {
+            if let Some(client) = &slot.client {
+                client.check_invariants();
+            }
+            assert!(slot.client.is_some() || slot.asked.is_empty(), "requests wait on no session");
+            waiting.extend(slot.asked.values().map(|asked| asked.ticket));
+        }
+        assert!(waiting.iter().eq(self.places.keys()), "every ticket is in one place");
+    }
+}
+
+fn too_many(waiting_max: usize) -> Error {
+    let code = ErrorCode::RateLimited { retry_after: RATE_PAUSE };
+    code.because(format!("{waiting_max} requests wait for the cell"))
+}
+
+fn over() -> Error {
+    ErrorCode::SessionExpired.because("the session is over")
+}

@@ -1,0 +1,48 @@
+//! Which cell a request belongs to (`route-1`): `Open` by its name, everything else by the cell that
+//! its handle names. What belongs nowhere is answered here.
+
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::handle::{HandleBody, HandleToken};
+use hasp_proto::id::CellName;
+use hasp_proto::name::Name;
+use hasp_proto::partition::PartitionMap;
+use hasp_proto::request::Op;
+
+/// The namespace that stands for the one configured at the first hop (design §4.1).
+const LOCAL: &str = "local";
+
+/// The cell that `op` has to go to. Rewrites `/ls/local/...` to the map's namespace.
+pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error> {
+    if let Op::Open(open) = op {
+        open.name = globalized(map, &open.name)?;
+        let owner = map.owner(&open.name);
+        return owner.cloned().ok_or_else(|| other_namespace(map, &open.name));
+    }
+    let Some(handle) = op.handle() else {
+        let detail = format!("{} is not for any one cell", op.name());
+        return Err(ErrorCode::InvalidArgument.because(detail));
+    };
+    let body = claimed(handle)?;
+    if !map.cells.contains_key(&body.cell) {
+        return Err(ErrorCode::StaleHandle.because(format!("no cell {} serves {}", body.cell, map.namespace)));
+    }
+    Ok(body.cell)
+}
+
+/// What a handle says of itself.
+pub(super) fn claimed(handle: &HandleToken) -> Result<HandleBody, Error> {
+    handle.claimed_body().ok_or_else(|| ErrorCode::StaleHandle.because("not a handle"))
+}
+
+fn globalized(map: &PartitionMap, name: &Name) -> Result<Name, Error> {
+    if name.namespace() != LOCAL || map.namespace == LOCAL {
+        return Ok(name.clone());
+    }
+    let below = name.as_str().strip_prefix("/ls/local").unwrap_or_default();
+    Ok(Name::parse(&format!("/ls/{}{below}", map.namespace))?)
+}
+
+fn other_namespace(map: &PartitionMap, name: &Name) -> Error {
+    let detail = format!("{name} is not in namespace {}, the only one served here", map.namespace);
+    ErrorCode::NotFound.because(detail)
+}

@@ -1,0 +1,90 @@
+//! `hasp loadtest`: measures what proxies save, with real sessions.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hasp_loadtest::LoadtestOptions;
+use hasp_loadtest::workload::Mix;
+
+use crate::context::{Context, parse_address};
+use crate::exit::{Exit, Failure};
+
+/// Options of `hasp loadtest`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Clients through proxies, each a real session
+    #[arg(long, value_name = "N", default_value_t = 3_000)]
+    clients: usize,
+    /// Proxies to start
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    proxies: usize,
+    /// Cells to start
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    cells: usize,
+    /// Replicas of each cell
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    replicas: usize,
+    /// How long to measure, with and without proxies
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Clients straight at the masters, for comparison; 0 for none [default: the smaller of --clients and 3000]
+    #[arg(long, value_name = "N")]
+    baseline_clients: Option<usize>,
+    /// Sessions that share one TCP connection
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sessions_per_connection: usize,
+    /// Weights of operations, as in get_stat=20,open=10 [default: the table of the Chubby paper]
+    #[arg(long, value_name = "OP=WEIGHT,...")]
+    mix: Option<Mix>,
+    /// Operations per second and client [default: as in the paper, in proportion to the KeepAlives]
+    #[arg(long, value_name = "X")]
+    rate: Option<f64>,
+    /// Proxies that run already, instead of a system of its own
+    #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_address)]
+    target: Vec<String>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// For everything left to chance
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+impl From<Args> for LoadtestOptions {
+    fn from(args: Args) -> Self {
+        Self {
+            clients: args.clients,
+            proxies: args.proxies,
+            cells: args.cells,
+            replicas: args.replicas,
+            duration: args.duration,
+            baseline_clients: args.baseline_clients,
+            sessions_per_connection: args.sessions_per_connection,
+            mix: args.mix,
+            rate: args.rate,
+            targets: args.target,
+            json: args.json,
+            seed: args.seed,
+            binary: None,
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(args: Args, ctx: &Context) -> Exit {
+    match hasp_loadtest::run(args.into(), ctx.env.clone()).await {
+        Ok(outcome) => {
+            println!("{}", outcome.report);
+            if outcome.is_success() { Exit::Done } else { Exit::Code(1) }
+        }
+        Err(error) => Failure::Local(format!("{error:#}")).into(),
+    }
+}
+
+/// Runs one worker process of a load test; its job comes on standard input.
+pub async fn run_worker(ctx: &Context) -> Exit {
+    match hasp_loadtest::worker(ctx.env.clone()).await {
+        Ok(()) => Exit::Done,
+        Err(error) => Failure::Local(format!("{error:#}")).into(),
+    }
+}

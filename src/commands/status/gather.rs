@@ -1,0 +1,93 @@
+//! Finds every server that can be found from some addresses, and asks each what it knows of itself.
+//!
+//! The map in any reply names all replicas of all cells; each replica names the proxies that have
+//! a session with it, and those may name no more than that: two rounds find all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hasp_proto::wire::admin::v1::status_reply::Server;
+use hasp_proto::wire::admin::v1::{StatusReply, StatusRequest};
+use hasp_rt::rpc::Profile;
+use hasp_rt::rpc::client::dial;
+
+use crate::context::Context;
+
+/// Most servers that are asked: a bound, not a plan.
+const SERVERS_MAX: usize = 4_096;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// By the address that was asked: the answer, or why there is none.
+    pub answers: BTreeMap<String, Result<StatusReply, String>>,
+    /// Replicas that some map names: address and cell.
+    pub replicas: BTreeMap<String, String>,
+    /// Addresses that proxies and routers advertise.
+    pub proxies: BTreeSet<String>,
+}
+
+impl Found {
+    /// Whether anybody answered.
+    pub fn any_answered(&self) -> bool {
+        self.answers.values().any(Result::is_ok)
+    }
+
+    /// Why those that did not answer did not.
+    pub fn reasons(&self) -> Vec<String> {
+        self.answers.values().filter_map(|answer| answer.clone().err()).collect()
+    }
+
+    /// Takes an answer in; gives the addresses that it names.
+    fn take(&mut self, address: String, answer: Result<StatusReply, String>) -> Vec<String> {
+        let mut named = Vec::new();
+        if let Ok(reply) = &answer {
+            for cell in reply.map.iter().flat_map(|map| &map.cells) {
+                for replica in &cell.replicas {
+                    self.replicas.insert(replica.clone(), cell.cell.clone());
+                    named.push(replica.clone());
+                }
+            }
+            if let Some(Server::Replica(replica)) = &reply.server {
+                self.proxies.extend(replica.proxies.iter().cloned());
+                named.extend(replica.proxies.iter().cloned());
+            }
+        }
+        self.answers.insert(address, answer);
+        named
+    }
+}
+
+/// Asks the servers at `addresses`, those that they name, and so on; each within `timeout`.
+pub async fn gather(ctx: &Context, addresses: &[String], timeout: Duration) -> Found {
+    let mut found = Found::default();
+    let mut asked = BTreeSet::new();
+    let mut asking = FuturesUnordered::new();
+    let mut named = addresses.to_vec();
+    loop {
+        for address in named.drain(..) {
+            if asked.len() < SERVERS_MAX && asked.insert(address.clone()) {
+                asking.push(async move {
+                    let answer = ask(ctx, &address, timeout).await;
+                    (address, answer)
+                });
+            }
+        }
+        let Some((address, answer)) = asking.next().await else { return found };
+        named = found.take(address, answer);
+    }
+}
+
+async fn ask(ctx: &Context, address: &str, timeout: Duration) -> Result<StatusReply, String> {
+    let asking = async {
+        let connection = dial(&ctx.env, address, &Profile::clients(), timeout).await;
+        let mut admin = connection.map_err(|error| error.to_string())?.admin();
+        let reply = admin.status(StatusRequest {}).await;
+        reply.map_err(|status| format!("{address}: {}", status.message()))
+    };
+    match tokio::time::timeout(timeout, asking).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(format!("{address}: no answer in time")),
+    }
+}

@@ -1,0 +1,225 @@
+//! The answers of many servers, put together by cell and shown.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use comfy_table::{Table, presets};
+use hasp_proto::wire::admin::v1::status_reply::Server;
+use hasp_proto::wire::admin::v1::{HostStatus, ReplicaStatus, StatusReply};
+use serde::Serialize;
+
+use super::gather::Found;
+
+/// What is shown of a server that does not answer.
+const UNREACHABLE: &str = "unreachable";
+
+/// All cells and all proxies and routers.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    cells: Vec<Cell>,
+    proxies: Vec<Host>,
+    /// Servers that were named but did not answer, and why.
+    unreachable: Vec<Unreachable>,
+}
+
+/// One cell, as its master and its replicas see it.
+#[derive(Debug, Default, Serialize)]
+struct Cell {
+    name: String,
+    /// Address of the master; nothing if no replica that answers serves as one.
+    master: Option<String>,
+    epoch: u64,
+    replicas: Vec<Replica>,
+    sessions: u64,
+    keepalives_per_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Replica {
+    id: Option<u64>,
+    address: String,
+    state: String,
+    applied: Option<u64>,
+}
+
+/// A proxy or router; no numbers if it does not answer.
+#[derive(Debug, Serialize)]
+struct Host {
+    address: String,
+    role: String,
+    sessions: Option<u64>,
+    upstream_sessions: Option<u64>,
+    keepalives_per_s: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Unreachable {
+    address: String,
+    why: String,
+}
+
+impl Report {
+    /// Puts the answers together. Cells by name; replicas and proxies by address.
+    pub fn new(found: &Found) -> Self {
+        let mut cells = BTreeMap::<String, Cell>::new();
+        let mut hosts = BTreeMap::<String, Host>::new();
+        for (address, answer) in &found.answers {
+            match answer {
+                Ok(StatusReply { server: Some(Server::Replica(status)), .. }) => {
+                    let cell = cells.entry(status.cell.clone()).or_default();
+                    cell.take(or_asked(&status.address, address), status);
+                }
+                Ok(StatusReply { server: Some(Server::Host(status)), .. }) => {
+                    let host = Host::new(or_asked(&status.address, address), status);
+                    hosts.insert(host.address.clone(), host);
+                }
+                Ok(StatusReply { server: None, .. }) | Err(_) => {}
+            }
+        }
+        for (address, cell) in &found.replicas {
+            cells.entry(cell.clone()).or_default().expect_replica(address);
+        }
+        for address in &found.proxies {
+            hosts.entry(address.clone()).or_insert_with(|| Host::unreachable(address));
+        }
+        for (name, cell) in &mut cells {
+            cell.name.clone_from(name);
+            cell.replicas.sort_by(|a, b| a.address.cmp(&b.address));
+        }
+        let unreachable = found.answers.iter().filter_map(|(address, answer)| {
+            let why = answer.as_ref().err()?.clone();
+            Some(Unreachable { address: address.clone(), why })
+        });
+        Self {
+            cells: cells.into_values().collect(),
+            proxies: hosts.into_values().collect(),
+            unreachable: unreachable.collect(),
+        }
+    }
+
+    /// For people.
+    pub fn tables(&self) -> String {
+        let mut text = self.cell_table().to_string() + "\n\n" + &self.replica_table().to_string() + "\n";
+        if !self.proxies.is_empty() {
+            let _ = write!(text, "\n{}\n", self.proxy_table());
+        }
+        for Unreachable { address, why } in &self.unreachable {
+            let _ = write!(text, "\n{address} does not answer: {why}");
+        }
+        text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    }
+
+    fn cell_table(&self) -> Table {
+        let mut table = table(["CELL", "MASTER", "EPOCH", "SESSIONS", "KEEPALIVES/S"]);
+        for cell in &self.cells {
+            table.add_row([
+                cell.name.clone(),
+                cell.master.clone().unwrap_or_else(|| "none".into()),
+                cell.epoch.to_string(),
+                cell.sessions.to_string(),
+                format!("{:.1}", cell.keepalives_per_s),
+            ]);
+        }
+        table
+    }
+
+    fn replica_table(&self) -> Table {
+        let mut table = table(["REPLICA", "ID", "ADDRESS", "STATE", "APPLIED"]);
+        for cell in &self.cells {
+            for replica in &cell.replicas {
+                table.add_row([
+                    cell.name.clone(),
+                    or_dash(replica.id),
+                    replica.address.clone(),
+                    replica.state.clone(),
+                    or_dash(replica.applied),
+                ]);
+            }
+        }
+        table
+    }
+
+    fn proxy_table(&self) -> Table {
+        let mut table = table(["PROXY", "ROLE", "SESSIONS", "UPSTREAM", "KEEPALIVES/S"]);
+        for host in &self.proxies {
+            table.add_row([
+                host.address.clone(),
+                host.role.clone(),
+                or_dash(host.sessions),
+                or_dash(host.upstream_sessions),
+                or_dash(host.keepalives_per_s.map(|rate| format!("{rate:.1}"))),
+            ]);
+        }
+        table
+    }
+}
+
+impl Cell {
+    /// A replica that was asked under two addresses is taken once.
+    fn take(&mut self, address: &str, status: &ReplicaStatus) {
+        if self.replicas.iter().any(|replica| replica.address == address) {
+            return;
+        }
+        self.replicas.push(Replica {
+            id: Some(status.id),
+            address: address.to_owned(),
+            state: status.state.clone(),
+            applied: Some(status.applied),
+        });
+        // Two may say so for a moment: the newer mastership is the true one.
+        let is_master = status.state == "master" && (self.master.is_none() || status.epoch > self.epoch);
+        if is_master {
+            self.master = Some(address.to_owned());
+            self.sessions = status.sessions;
+            self.keepalives_per_s = status.keepalives_per_s;
+        }
+        self.epoch = self.epoch.max(status.epoch);
+    }
+
+    fn expect_replica(&mut self, address: &str) {
+        if self.replicas.iter().all(|replica| replica.address != address) {
+            let address = address.to_owned();
+            self.replicas.push(Replica { id: None, address, state: UNREACHABLE.into(), applied: None });
+        }
+    }
+}
+
+impl Host {
+    fn new(address: &str, status: &HostStatus) -> Self {
+        Self {
+            address: address.to_owned(),
+            role: status.role.clone(),
+            sessions: Some(status.sessions),
+            upstream_sessions: Some(status.upstream_sessions),
+            keepalives_per_s: Some(status.keepalives_per_s),
+        }
+    }
+
+    fn unreachable(address: &str) -> Self {
+        Self {
+            address: address.to_owned(),
+            role: UNREACHABLE.into(),
+            sessions: None,
+            upstream_sessions: None,
+            keepalives_per_s: None,
+        }
+    }
+}
+
+fn table<const N: usize>(head: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(head);
+    table
+}
+
+/// What the server calls itself, or how it was reached.
+fn or_asked<'a>(own: &'a str, asked: &'a str) -> &'a str {
+    if own.is_empty() { asked } else { own }
+}
+
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! What `hasp` says and how it exits when nothing of a service is there.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+
+fn hasp() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hasp"));
+    command.env_remove("HASP_CONNECT").timeout(Duration::from_secs(30));
+    command
+}
+
+/// Runs `hasp`, checks its exit code and that stdout is empty; gives stderr.
+fn refused(line: &str, code: i32) -> String {
+    let output = hasp().args(line.split_whitespace()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
+    assert!(output.stdout.is_empty(), "{line}");
+    stderr
+}
+
+/// An address where nobody listens: it was free a moment ago.
+#[allow(clippy::disallowed_types, reason = "a real port, for a real process")]
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn help_and_version_are_there() {
+    for line in ["--help", "help lock", "put --help", "status --help", "--version", "stat --version"] {
+        hasp().args(line.split_whitespace()).assert().code(0);
+    }
+    let help = hasp().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in ["ls", "cat", "put", "stat", "mkdir", "rm", "lock", "status", "dev", "loadtest", "Exit codes"]
+    {
+        assert!(help.contains(word), "{word} in\n{help}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    let lines = [
+        "",
+        "frobnicate",
+        "cat --connect 127.0.0.1:1",
+        "cat /ls/dev/f",
+        "cat --connect localhost /ls/dev/f",
+        "cat --connect 127.0.0.1:1 --timeout soon /ls/dev/f",
+        "cat --connect 127.0.0.1:1 --frobnicate /ls/dev/f",
+        "put --connect 127.0.0.1:1 --if-generation x /ls/dev/f v",
+        "lock --connect 127.0.0.1:1 /ls/dev/f",
+        "lock --connect 127.0.0.1:1 --lock-delay 2m /ls/dev/f -- true",
+    ];
+    for line in lines {
+        assert!(!refused(line, 2).is_empty(), "{line}: says what is wrong");
+    }
+}
+
+#[test]
+fn a_name_beyond_the_grammar_is_wrong_usage() {
+    let commands = ["ls", "cat", "put", "stat", "mkdir", "rm"];
+    for command in commands {
+        let stderr = refused(&format!("{command} --connect 127.0.0.1:1 /etc/passwd"), 2);
+        assert!(stderr.starts_with("InvalidName: \"/etc/passwd\": a name begins with /ls/"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    for name in ["/ls", "/ls/dev/", "/ls/dev//f", "/ls/dev/../f", &format!("/ls/dev/{}", "x".repeat(256))] {
+        let stderr = refused(&format!("cat --connect 127.0.0.1:1 {name}"), 2);
+        assert!(stderr.starts_with("InvalidName: "), "{stderr}");
+    }
+    let stderr = refused("lock --connect 127.0.0.1:1 nonsense -- true", 2);
+    assert!(stderr.starts_with("InvalidName: "), "{stderr}");
+}
+
+#[test]
+fn contents_over_the_limit_are_refused_before_anything_is_sent() {
+    let put = || {
+        let mut command = hasp();
+        command.args(["put", "--connect", &nobody(), "--timeout", "300ms", "/ls/dev/f"]);
+        command
+    };
+
+    let at_the_limit = put().write_stdin(vec![b'x'; 256 * 1024]).output().unwrap();
+    let over_it = put().write_stdin(vec![b'x'; 256 * 1024 + 1]).output().unwrap();
+
+    assert_eq!(at_the_limit.status.code(), Some(3), "nobody there to take it");
+    assert_eq!(over_it.status.code(), Some(1));
+    let stderr = String::from_utf8(over_it.stderr).unwrap();
+    assert!(stderr.starts_with("TooLarge: "), "{stderr}");
+}
+
+#[test]
+fn an_unreachable_service_exits_with_3_and_names_the_addresses() {
+    let (one, other) = (nobody(), nobody());
+    let commands = ["ls /ls/dev", "cat /ls/dev/f", "put /ls/dev/f v", "stat /ls/dev/f", "mkdir /ls/dev/d"];
+    let more = ["rm /ls/dev/f", "lock /ls/dev/f -- true", "status"];
+    for command in commands.iter().chain(&more) {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let stderr = refused(&format!("{verb} --connect {one},{other} --timeout 300ms {rest}"), 3);
+        assert!(stderr.starts_with("Unreachable: "), "{stderr}");
+        assert!(stderr.contains(&one) && stderr.contains(&other), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "a real process takes real time")]
+fn the_addresses_may_come_from_the_environment_and_are_tried_as_long_as_asked() {
+    let start = Instant::now();
+
+    let assert = hasp().args(["cat", "--timeout", "1s", "/ls/dev/f"]).env("HASP_CONNECT", nobody()).assert();
+
+    assert.code(3);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+}

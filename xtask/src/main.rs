@@ -1,0 +1,62 @@
+//! Chores of the project: `cargo xtask ci | fix | tidy | check-report FILE`.
+#![allow(clippy::disallowed_methods, reason = "a chore reads the real tree, never a simulated one")]
+
+mod report;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that a change must pass
+    Ci,
+    /// Format the code and apply what the lints suggest
+    Fix,
+    /// Check what compilers do not: purity, edges between crates, sizes, words
+    Tidy,
+    /// Check the JSON report of a load test
+    CheckReport {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = root()?;
+    match Cli::parse().chore {
+        Chore::Ci => run(Command::new("bash").arg(".ci/run").current_dir(&root)),
+        Chore::Fix => {
+            let clippy =
+                ["clippy", "--fix", "--allow-dirty", "--allow-staged", "--workspace", "--all-targets"];
+            run(Command::new("cargo").args(clippy).current_dir(&root))?;
+            run(Command::new("cargo").args(["fmt", "--all"]).current_dir(&root))
+        }
+        Chore::Tidy => tidy::check(&root),
+        Chore::CheckReport { file } => report::check(&file),
+    }
+}
+
+fn root() -> anyhow::Result<PathBuf> {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = here.parent().context("find the workspace")?;
+    Ok(root.to_owned())
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let status = command.status().with_context(|| format!("run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?}: {status}");
+    }
+    Ok(())
+}
