@@ -1,8 +1,11 @@
-//! What every server command does around its server: logs, the ready line, signals, the end.
+//! What every server command does around its server: logs, the ready line, what asks it to stop, the end.
+
+use std::io;
 
 use hasp_rt::env::Env;
 use hasp_rt::telemetry::{Settings, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::exit::{Exit, Failure};
 
@@ -26,10 +29,20 @@ pub fn say_ready(connect: &[String], admin: Option<&str>) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// SIGINT and SIGTERM, watched from the first moment on.
+/// What a server is told that another program starts.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct StopArgs {
+    /// Stop when standard input ends, as it does when whoever started this is gone
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// SIGINT and SIGTERM, watched from the first moment on; and the end of standard input, if asked.
 pub struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// Closed at the end of standard input; nothing is ever sent.
+    input: Option<mpsc::Receiver<()>>,
 }
 
 impl Signals {
@@ -39,19 +52,54 @@ impl Signals {
     /// The system does not let us.
     pub fn watch() -> Result<Self, Failure> {
         let take = |kind| signal(kind).map_err(|error| Failure::local("watch signals", error));
-        Ok(Self { interrupt: take(SignalKind::interrupt())?, terminate: take(SignalKind::terminate())? })
+        let (interrupt, terminate) = (take(SignalKind::interrupt())?, take(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, input: None })
     }
 
-    /// Completes when either comes.
+    /// The same, and watches what else the arguments say.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn watch_with(args: StopArgs) -> Result<Self, Failure> {
+        let mut signals = Self::watch()?;
+        if args.exit_with_stdin {
+            let input = watch_input().map_err(|error| Failure::local("watch stdin", error))?;
+            signals.input = Some(input);
+        }
+        Ok(signals)
+    }
+
+    /// Completes when any comes. Cancel-safe.
     pub async fn stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            () = end_of(&mut self.input) => {}
         }
     }
 }
 
-/// Waits until the server is to stop: by a signal (`Done`), or by its own failure.
+/// Reads standard input in a thread that nobody waits for: a read cannot be cancelled, and must not
+/// keep a server that has stopped from ending.
+fn watch_input() -> io::Result<mpsc::Receiver<()>> {
+    let (open, input) = mpsc::channel(1);
+    let read = move || {
+        // An input that cannot be read has ended as well.
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        drop(open);
+    };
+    std::thread::Builder::new().name("stdin".into()).spawn(read)?;
+    Ok(input)
+}
+
+async fn end_of(input: &mut Option<mpsc::Receiver<()>>) {
+    match input {
+        Some(input) => drop(input.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the server is to stop: by a signal or the end of its input (`Done`), or by its own failure.
 pub async fn until_stopped(signals: &mut Signals, env: &Env, dead: impl Future<Output = String>) -> Exit {
     tokio::select! {
         () = signals.stop() => Exit::Done,

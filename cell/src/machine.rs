@@ -1,19 +1,17 @@
 //! The replicated state as the Raft shell's machine: entries and snapshots as bytes, outcomes with
-//! their places in the cell's history.
+//! their positions in the cell's history.
 
 use bytes::Bytes;
 
 use crate::replica::{Machine, MachineError};
-use crate::state::{LogEntry, Outcome, State};
+use crate::state::{AppliedOutcome, LogEntry, State};
 
 impl Machine for State {
-    /// The command's index, and what came of it.
-    type Outcome = (u64, Outcome);
+    type Outcome = AppliedOutcome;
 
-    fn apply(&mut self, entry: &[u8]) -> Result<Vec<(u64, Outcome)>, MachineError> {
+    fn apply(&mut self, entry: &[u8]) -> Result<Vec<AppliedOutcome>, MachineError> {
         let entry = LogEntry::decode(entry).map_err(|error| MachineError(error.to_string()))?;
-        let first = self.index() + 1;
-        Ok((first..).zip(self.apply(&entry)).collect())
+        Ok(self.apply(&entry))
     }
 
     fn write_snapshot(&self) -> Vec<Bytes> {

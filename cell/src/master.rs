@@ -41,7 +41,7 @@ use hasp_proto::server::{self, ConnectionId, ServerCore};
 use hasp_proto::stream::{Down, Hello, News, Up};
 use hasp_proto::time::Time;
 
-use crate::state::{Command, CreateSession, Genesis, LogEntry, Outcome, State, Write};
+use crate::state::{AppliedOutcome, Command, CreateSession, Genesis, LogEntry, Outcome, State, Write};
 
 pub use lease::MasterLease;
 pub use proposals::BatchId;
@@ -86,8 +86,8 @@ pub enum Input {
     Deposed(Option<u64>),
     /// A quorum acknowledged the leader's messages sent at this time or before.
     QuorumAcknowledged(Time),
-    /// A proposed batch was applied, at these places; the state has it.
-    Applied(BatchId, Vec<(u64, Outcome)>, State),
+    /// A proposed batch was applied, with one outcome for each command, in order; the state has it.
+    Applied(BatchId, Vec<AppliedOutcome>, State),
     /// A proposed batch was not appended to the log, and never will be.
     NotProposed(BatchId),
     /// Nobody knows what became of a proposed batch.
@@ -374,8 +374,9 @@ impl MasterCore {
             Err(error) => return self.answer(session, number, Err(error)),
         };
         if let Some(kept) = self.state.answered(actor.client, actor.number) {
-            let reply = requests::reply_of(&self.state, &actor, &request.op, kept.clone());
-            return self.answer(session, number, reply);
+            let AppliedOutcome { position, outcome } = kept.clone();
+            let reply = requests::reply_of(&self.state, &actor, &request.op, outcome);
+            return self.answer_at(position, session, number, reply);
         }
         let busy = self.proposals.is_busy(actor.client);
         match requests::decide(&self.state, &actor, &request.op, busy) {
@@ -463,35 +464,33 @@ impl MasterCore {
     }
 
     fn answer(&mut self, session: SessionId, number: RequestNumber, result: Result<Reply, Error>) {
-        let position = Some(self.state.position());
-        self.server.answer(session, Answer { number, position, result });
+        self.answer_at(self.state.position(), session, number, result);
     }
 
     fn answer_at(
         &mut self,
-        index: u64,
+        position: Position,
         session: SessionId,
         number: RequestNumber,
         result: Result<Reply, Error>,
     ) {
-        let position = Some(Position { index, ..self.state.position() });
-        self.server.answer(session, Answer { number, position, result });
+        self.server.answer(session, Answer { number, position: Some(position), result });
     }
 
     // The log.
 
-    fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<(u64, Outcome)>, state: State) {
+    fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<AppliedOutcome>, state: State) {
         self.state = state;
         let Some(purposes) = self.proposals.take(batch) else { return };
         assert_eq!(purposes.len(), outcomes.len(), "one outcome for each command");
         let mut touched = BTreeSet::new();
-        for (purpose, (index, outcome)) in purposes.into_iter().zip(outcomes) {
-            if matches!(outcome, Outcome::Rejected(_)) && purpose != Purpose::Epoch {
+        for (purpose, applied) in purposes.into_iter().zip(outcomes) {
+            if matches!(applied.outcome, Outcome::Rejected(_)) && purpose != Purpose::Epoch {
                 // `fail-1`: another epoch has begun. Nothing that was promised under this one stands.
                 self.deposed(None);
                 return self.begin_epoch();
             }
-            self.command_applied(now, purpose, index, outcome, &mut touched);
+            self.command_applied(now, purpose, applied, &mut touched);
         }
         for name in touched {
             self.pump(&name);
@@ -502,10 +501,10 @@ impl MasterCore {
         &mut self,
         now: Time,
         purpose: Purpose,
-        index: u64,
-        outcome: Outcome,
+        applied: AppliedOutcome,
         touched: &mut BTreeSet<Name>,
     ) {
+        let AppliedOutcome { position, outcome } = applied;
         match &outcome {
             Outcome::SessionEnded { unlocked } | Outcome::ClientEnded { unlocked } => {
                 for name in unlocked {
@@ -527,7 +526,7 @@ impl MasterCore {
                     Outcome::Failed(error) => Err(error),
                     _ => Ok(Reply::Noted),
                 };
-                self.answer_at(index, speaker, number, result);
+                self.answer_at(position, speaker, number, result);
             }
             Purpose::LockDelayEnd(name) => {
                 touched.insert(name);
@@ -538,22 +537,22 @@ impl MasterCore {
                     touched.insert(name);
                 }
                 let result = requests::reply_of(&self.state, &actor, &request.op, outcome);
-                self.answer_at(index, speaker, request.number, result);
+                self.answer_at(position, speaker, request.number, result);
             }
             Purpose::Lock(waiter) => {
                 touched.insert(waiter.lock.holder.name.clone());
-                self.lock_tried(index, *waiter, outcome);
+                self.lock_tried(position, *waiter, outcome);
             }
         }
     }
 
-    fn lock_tried(&mut self, index: u64, waiter: Waiter, outcome: Outcome) {
+    fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome) {
         let is_busy = matches!(outcome, Outcome::LockHeld | Outcome::LockDelayed { .. });
         if is_busy && waiter.lock.waits && self.server.holder(waiter.speaker).is_some() {
             return self.queues.put_back(waiter);
         }
         let result = requests::lock_reply_of(outcome);
-        self.answer_at(index, waiter.speaker, waiter.number, result);
+        self.answer_at(position, waiter.speaker, waiter.number, result);
     }
 
     /// The node whose lock may have changed hands by this operation.

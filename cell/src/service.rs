@@ -220,7 +220,9 @@ impl CellServer {
             .with(HaspService::server(sessions, outboxes::LIMITS, &profile))
             .with(hasp_rt::rpc::admin_server::AdminServer::new(status.clone()))
             .with(replica.service());
-        server::serve(&env.tasks, listener, dispatch, profile);
+        let stalls = server::serve(&env.tasks, listener, dispatch, profile);
+        let help = "Connections closed because the peer took nothing more";
+        status.metrics().register("cell_write_stalls", help, stalls);
 
         let admin = admin_listener.map(|listener| {
             let address = listener.local_address();

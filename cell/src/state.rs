@@ -37,7 +37,7 @@ pub use codec::DecodeError;
 pub use command::{ClientWrite, Command, Create, CreateSession, Genesis, Holder, LogEntry, Write};
 pub use lock::{DelayMark, HolderId, Lock, MarkId};
 pub use node::Node;
-pub use outcome::{Outcome, Rejection};
+pub use outcome::{AppliedOutcome, Outcome, Rejection};
 pub use sessions::SessionRecord;
 pub use snapshot::SnapshotError;
 
@@ -66,26 +66,28 @@ impl State {
     /// Applies one entry: one outcome for each command, in order.
     ///
     /// Every command counts towards [`index`](State::index), a rejected one too, so each has a position of its own.
-    pub fn apply(&mut self, entry: &LogEntry) -> Vec<Outcome> {
+    /// With its outcome comes that position, or, if it is a write asked again, that of the first time (P-ONCE).
+    pub fn apply(&mut self, entry: &LogEntry) -> Vec<AppliedOutcome> {
         entry.commands.iter().map(|command| self.apply_command(entry.epoch, command)).collect()
     }
 
-    fn apply_command(&mut self, epoch: Epoch, command: &Command) -> Outcome {
+    fn apply_command(&mut self, epoch: Epoch, command: &Command) -> AppliedOutcome {
         self.index += 1;
         if epoch != self.epoch {
-            return Outcome::Rejected(Rejection::WrongEpoch { current: self.epoch });
+            return self.conclude(Outcome::Rejected(Rejection::WrongEpoch { current: self.epoch }));
         }
         if let Command::MasterEpoch { replica, genesis } = command {
-            return self.begin_epoch(*replica, genesis.as_ref());
+            let outcome = self.begin_epoch(*replica, genesis.as_ref());
+            return self.conclude(outcome);
         }
         if self.genesis.is_none() {
-            return Outcome::Rejected(Rejection::NoGenesis);
+            return self.conclude(Outcome::Rejected(Rejection::NoGenesis));
         }
-        match command {
+        let outcome = match command {
             Command::MasterEpoch { .. } => unreachable!("handled above"),
             Command::CreateSession(create) => self.create_session(create),
             Command::EndSession { session, cause } => self.end_session(*session, *cause),
-            Command::ClientWrite(write) => self.client_write(write),
+            Command::ClientWrite(write) => return self.client_write(write),
             Command::EndClient { session, via, claim, cause } => {
                 self.end_client(*session, *via, *claim, *cause)
             }
@@ -93,7 +95,13 @@ impl State {
             Command::Settle(clients) => self.settle(clients),
             Command::EndLockDelay { name, instance, began } => self.end_lock_delay(name, *instance, *began),
             Command::OrphanEnd { session, orphaned_at } => self.orphan_end(*session, *orphaned_at),
-        }
+        };
+        self.conclude(outcome)
+    }
+
+    /// What came of the command that is being applied, with its own position.
+    fn conclude(&self, outcome: Outcome) -> AppliedOutcome {
+        AppliedOutcome { position: self.position(), outcome }
     }
 
     fn begin_epoch(&mut self, replica: u64, genesis: Option<&Genesis>) -> Outcome {
@@ -290,8 +298,8 @@ impl State {
         self.clients.iter().filter_map(|(session, record)| Some((session, record.orphaned_at?)))
     }
 
-    /// The outcome of a write that was done and is not settled (P-ONCE).
-    pub fn answered(&self, session: SessionId, number: RequestNumber) -> Option<&Outcome> {
+    /// The outcome of a write that was done and is not settled, and the position at which it was done (P-ONCE).
+    pub fn answered(&self, session: SessionId, number: RequestNumber) -> Option<&AppliedOutcome> {
         self.clients.get(session)?.answer(number)
     }
 
@@ -339,6 +347,8 @@ impl State {
         );
         let unsettled = record.answers().all(|(number, _)| number >= record.settled_below);
         assert!(unsettled, "{session:?}: settled answers are forgotten");
+        let past = record.answers().all(|(_, kept)| !self.position().is_before(&kept.position));
+        assert!(past, "{session:?}: what was answered took effect in the past");
         for LockId { name, instance, opened_by } in record.locks() {
             let holder = HolderId { session, opened_by: *opened_by };
             let node = self.tree.get(name).filter(|node| node.instance == *instance);

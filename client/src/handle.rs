@@ -39,9 +39,9 @@ pub struct Opened {
     pub handle: Handle,
     /// Whether this call created the node.
     pub created: bool,
-    /// Its metadata at that point.
+    /// Its metadata when the call was answered: at `position`, or later if this call created the node.
     pub stat: Stat,
-    /// What the answer reflects.
+    /// What the answer reflects; where the node was created, if this call did it.
     pub position: Option<Position>,
 }
 
@@ -81,7 +81,8 @@ pub struct Written {
     pub content_generation: Generation,
     /// That of the contents replaced.
     pub previous_generation: Generation,
-    /// What the answer reflects.
+    /// Where the write took effect, however often it had to be asked again: reads that were answered meanwhile
+    /// may have shown later positions.
     pub position: Option<Position>,
 }
 
@@ -90,14 +91,14 @@ pub struct Written {
 pub struct Acquired {
     /// Of this acquisition; greater than that of any earlier one.
     pub lock_generation: Generation,
-    /// What the answer reflects.
+    /// Where the lock was acquired, however often it had to be asked again.
     pub position: Option<Position>,
 }
 
 /// It was done, and there is no more to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
-    /// What the answer reflects.
+    /// Where it was done, however often it had to be asked again.
     pub position: Option<Position>,
 }
 

@@ -1,7 +1,8 @@
 //! Child processes: started, listened to, and stopped by their ids, whatever happens.
 //!
 //! Each child has a task that owns it. It reports the child's end to whoever waits for it, and if
-//! the load test itself goes away it kills the child. What children log goes to a file each. They
+//! the load test's tasks are aborted it kills the child. If the load test itself is killed nothing of
+//! it can act: so children have a pipe from it as their input, and should stop when that ends. What children log goes to a file each. They
 //! are in process groups of their own, so that an interrupt from the terminal reaches only the
 //! load test, which then stops them in order.
 #![allow(
@@ -81,7 +82,8 @@ impl Ended {
     }
 }
 
-/// A child. Dropping it leaves it running until it is stopped or the load test ends.
+/// A child. Dropping it ends its input, and leaves it running until it heeds that, is stopped, or the
+/// load test ends.
 ///
 /// Its end is nobody's surprise until it is said to be needed.
 pub struct Process {

@@ -229,7 +229,8 @@ fn start_server(
     let path: PathBuf = home.join(format!("{name}.toml"));
     let text = toml::to_string(config).context("write configuration")?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-    let mut args = vec![command.into(), "--config".into(), path.into_os_string()];
+    // So that none outlives the load test, however that ends.
+    let mut args = vec![command.into(), "--config".into(), path.into_os_string(), "--exit-with-stdin".into()];
     if command == "proxy" {
         // All of them, the cells and the clients share this machine's cores: a thread for each core in
         // each process would mostly wake one another.

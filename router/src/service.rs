@@ -106,11 +106,12 @@ impl RelayServer {
         let dispatch = Dispatch::new()
             .with(HaspService::server(relay.clone(), outboxes::LIMITS, &profile))
             .with(AdminServer::new(AdminFace(relay.clone())));
-        serve(&env.tasks, listener, dispatch, profile);
+        let stalls = serve(&env.tasks, listener, dispatch, profile);
         let admin_address = admin.as_ref().map(|listener| listener.local_address());
         if let Some(listener) = admin {
             let metrics = Metrics::new();
             metrics.register_collector(Box::new(metrics::RelayMetrics(Arc::downgrade(&relay))));
+            metrics.register("write_stalls", "Connections closed because the peer took nothing more", stalls);
             let phase = phase.clone();
             hasp_rt::admin::serve(&env.tasks, listener, metrics, move || *phase.borrow() == Phase::Ready);
         }

@@ -8,7 +8,7 @@ use hasp_proto::id::CellName;
 use crate::config::{self, CellFile};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::serve::{self, Signals};
+use crate::serve::{self, Signals, StopArgs};
 
 /// Options of `hasp cell`.
 #[derive(clap::Args, Debug)]
@@ -31,6 +31,8 @@ pub struct Args {
     /// Worker threads [default: one for each core]
     #[arg(long, env = "HASP_THREADS", value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
+    #[command(flatten)]
+    stop: StopArgs,
 }
 
 /// Runs the command.
@@ -42,7 +44,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 }
 
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch_with(args.stop)?;
     let config = configuration(args)?;
     let telemetry = serve::telemetry(&format!("hasp-cell-{}-{}", config.cell, config.id))?;
     let server = CellServer::start(config, &ctx.env).await.map_err(serve::cannot_start)?;

@@ -31,7 +31,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 }
 
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch_with(args.host.stop)?;
     let host = args.host.read()?;
     let config = ProxyConfig {
         listen: host.listen,

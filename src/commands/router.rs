@@ -10,7 +10,7 @@ use hasp_router::service::{RelayConfig, RelayServer};
 use crate::config::{self, HostFile};
 use crate::context::Context;
 use crate::exit::{Exit, Failure};
-use crate::serve::{self, Signals};
+use crate::serve::{self, Signals, StopArgs};
 
 /// Options of `hasp router`.
 #[derive(clap::Args, Debug)]
@@ -44,6 +44,8 @@ pub struct HostArgs {
     /// Worker threads [default: one for each core]
     #[arg(long, env = "HASP_THREADS", value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
+    #[command(flatten)]
+    pub stop: StopArgs,
 }
 
 /// The same, read and checked.
@@ -87,7 +89,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 }
 
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
-    let mut signals = Signals::watch()?;
+    let mut signals = Signals::watch_with(args.host.stop)?;
     let host = args.host.read()?;
     let config = RelayConfig {
         role: Role::Router,

@@ -122,8 +122,7 @@ impl World {
     /// Commits and applies everything proposed, and what that leads to.
     fn commit(&mut self) {
         while let Some((batch, entry)) = self.log.pop_front() {
-            let first = self.state.index() + 1;
-            let outcomes = (first..).zip(self.state.apply(&entry)).collect();
+            let outcomes = self.state.apply(&entry);
             self.state.check_invariants();
             let state = self.state.clone();
             self.input(Input::Applied(batch, outcomes, state));
@@ -182,6 +181,18 @@ impl World {
             }
             _ => None,
         })
+    }
+
+    /// The position of the answer to a request, as epoch and index.
+    fn answered_at(&self, connection: u64, number: u64) -> (u64, u64) {
+        let position = self.sent.iter().rev().find_map(|(to, down)| match down {
+            Down::Answer(answer) if to.0 == connection && answer.number.0 == number => {
+                answer.position.clone()
+            }
+            _ => None,
+        });
+        let position = position.expect("an answer of a cell");
+        (position.epoch.0, position.index)
     }
 
     /// Asks, commits, and expects an answer.
@@ -295,6 +306,62 @@ fn a_write_asked_again_takes_effect_once_and_gets_its_first_answer() {
 
     assert_eq!(world.answer(1, number), first);
     assert_eq!(world.state.index(), index, "nothing went into the log");
+}
+
+#[test]
+fn a_write_asked_again_is_answered_with_the_position_at_which_it_took_effect() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let ops = [set(&handle, "x"), LOCK(&handle), Op::Release(handle.clone())];
+    let firsts = ops.map(|op| {
+        let number = world.ask(1, op.clone());
+        world.commit();
+        (number, op, world.answered_at(1, number))
+    });
+    world.call(1, set(&handle, "y")).expect("written");
+    world.elect();
+    world.commit();
+    world.connect(2, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+
+    for (number, op, first) in firsts {
+        world.ask_again(2, number, op);
+
+        assert_eq!(world.answered_at(2, number), first);
+        assert_eq!(first.0, 1, "the epoch in which it took effect, and not {}", world.core.epoch());
+    }
+}
+
+#[test]
+fn a_write_that_was_under_way_when_it_was_asked_again_is_answered_with_its_first_position() {
+    let mut world = World::serving();
+    world.connect(9, hello(9, Role::Proxy));
+    world.connect(8, hello(8, Role::Proxy));
+    // The client moves from one proxy to the other while its write is in the log.
+    world.ask_for(9, 1, on_behalf(7, 1, 1), create("/ls/dev/f"));
+    world.ask_for(8, 1, on_behalf(7, 1, 2), create("/ls/dev/f"));
+
+    world.commit();
+
+    assert!(matches!(world.answer(8, 1), Some(Ok(Reply::Opened { created: true, .. }))));
+    assert_eq!(world.answered_at(8, 1), world.answered_at(9, 1));
+    assert!(world.answered_at(8, 1).1 < world.state.index());
+}
+
+#[test]
+fn a_write_applied_just_before_another_epoch_began_is_answered_with_its_own_epoch() {
+    let mut world = World::serving();
+    world.client(1);
+    let number = world.ask(1, create("/ls/dev/f"));
+    let (batch, entry) = world.log.pop_front().expect("proposed");
+    let outcomes = world.state.apply(&entry);
+    let index = world.state.index();
+    let commands = vec![Command::MasterEpoch { replica: 2, genesis: None }];
+    world.state.apply(&LogEntry { epoch: Epoch(1), commands });
+
+    world.input(Input::Applied(batch, outcomes, world.state.clone()));
+
+    assert_eq!(world.answered_at(1, number), (1, index));
 }
 
 #[test]

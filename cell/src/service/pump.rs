@@ -16,12 +16,12 @@ use tokio::time::Instant;
 use super::sessions::MasterDriver;
 use crate::master::{BatchId, Input};
 use crate::replica::{Mastery, MasteryToken, ProposeError, Replica, Timing};
-use crate::state::{LogEntry, Outcome, State};
+use crate::state::{AppliedOutcome, LogEntry, State};
 
 /// How far the two clocks may drift apart before the difference is taken for a suspend.
 const SUSPEND: Duration = Duration::from_millis(20);
 
-type Outcomes = Result<Vec<(u64, Outcome)>, ProposeError>;
+type Outcomes = Result<Vec<AppliedOutcome>, ProposeError>;
 type Proposing = Pin<Box<dyn Future<Output = (BatchId, Outcomes)> + Send>>;
 
 /// Moves what Raft and the machine have to say to one another.

@@ -20,7 +20,7 @@ use hasp_proto::name::Name;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::command::ClientWrite;
-use super::outcome::Outcome;
+use super::outcome::AppliedOutcome;
 
 /// When to ask again after too many unsettled answers: about one round trip of acknowledgements.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
@@ -36,6 +36,15 @@ pub struct LockId {
     pub opened_by: RequestNumber,
 }
 
+/// What is to be done about a write whose speaker may speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It was not done before.
+    New,
+    /// It was done before, with this outcome, at this position (P-ONCE).
+    Repeated(AppliedOutcome),
+}
+
 /// What the cell knows of one client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientRecord {
@@ -49,7 +58,7 @@ pub struct ClientRecord {
     pub settled_below: RequestNumber,
     /// Index of the command that took its speaker away; `None` while it has one.
     pub orphaned_at: Option<u64>,
-    answers: RedBlackTreeMapSync<RequestNumber, Outcome>,
+    answers: RedBlackTreeMapSync<RequestNumber, AppliedOutcome>,
     locks: RedBlackTreeSetSync<LockId>,
 }
 
@@ -77,12 +86,12 @@ impl ClientRecord {
     }
 
     /// The answers that are not settled, by number.
-    pub fn answers(&self) -> impl Iterator<Item = (RequestNumber, &Outcome)> {
-        self.answers.iter().map(|(number, outcome)| (*number, outcome))
+    pub fn answers(&self) -> impl Iterator<Item = (RequestNumber, &AppliedOutcome)> {
+        self.answers.iter().map(|(number, kept)| (*number, kept))
     }
 
     /// The kept answer of this request.
-    pub fn answer(&self, number: RequestNumber) -> Option<&Outcome> {
+    pub fn answer(&self, number: RequestNumber) -> Option<&AppliedOutcome> {
         self.answers.get(&number)
     }
 
@@ -108,22 +117,22 @@ impl ClientRecord {
         Ok(())
     }
 
-    fn admit(&mut self, write: &ClientWrite) -> Result<(), Outcome> {
+    fn admit(&mut self, write: &ClientWrite) -> Result<Admission, Error> {
         self.attach(write.via, write.claim, &write.principal)?;
         self.settle(write.settled_below);
         if write.number < self.settled_below {
             let detail = format!("request {} was settled before: numbers are used once", write.number);
-            return Err(ErrorCode::InvalidArgument.because(detail).into());
+            return Err(ErrorCode::InvalidArgument.because(detail));
         }
         if let Some(kept) = self.answers.get(&write.number) {
-            return Err(kept.clone());
+            return Ok(Admission::Repeated(kept.clone()));
         }
         if self.answers.size() >= ANSWERS_KEPT_PER_CLIENT {
             let code = ErrorCode::RateLimited { retry_after: SETTLE_PAUSE };
             let detail = format!("{ANSWERS_KEPT_PER_CLIENT} answers are not settled");
-            return Err(code.because(detail).into());
+            return Err(code.because(detail));
         }
-        Ok(())
+        Ok(Admission::New)
     }
 
     fn settle(&mut self, below: RequestNumber) {
@@ -171,27 +180,27 @@ impl Clients {
     /// Checks who speaks and whether the request is new, and notes what it says is settled.
     ///
     /// # Errors
-    /// The outcome to answer with, without doing anything: the kept answer of this number, or a refusal.
-    pub fn admit(&mut self, write: &ClientWrite) -> Result<(), Outcome> {
+    /// Somebody else speaks for the client, the number is settled, or too many answers are not: nothing is done.
+    pub fn admit(&mut self, write: &ClientWrite) -> Result<Admission, Error> {
         match self.records.get_mut(&write.session) {
             Some(record) => record.admit(write),
             None => {
                 let mut record = ClientRecord::new(write.via, write.claim, &write.principal);
-                record.admit(write)?;
+                let admission = record.admit(write)?;
                 self.records.insert_mut(write.session, record);
-                Ok(())
+                Ok(admission)
             }
         }
     }
 
-    /// Keeps an answer until it is settled (P-ONCE).
+    /// Keeps an answer, with the position at which it came about, until it is settled (P-ONCE).
     ///
     /// # Panics
     /// If the client was not admitted before.
-    pub fn keep_answer(&mut self, session: SessionId, number: RequestNumber, outcome: &Outcome) {
+    pub fn keep_answer(&mut self, session: SessionId, number: RequestNumber, answer: AppliedOutcome) {
         let record =
             self.records.get_mut(&session).expect("a client that was admitted is known until it is answered");
-        record.answers.insert_mut(number, outcome.clone());
+        record.answers.insert_mut(number, answer);
     }
 
     /// Forgets the answers below `below`.
@@ -274,7 +283,7 @@ impl Clients {
         session: SessionId,
         (via, claim, principal): (Option<SessionId>, Claim, &str),
         (settled_below, orphaned_at): (RequestNumber, Option<u64>),
-        answers: impl Iterator<Item = (RequestNumber, Outcome)>,
+        answers: impl Iterator<Item = (RequestNumber, AppliedOutcome)>,
     ) {
         let mut record = ClientRecord::new(via, claim, principal);
         record.settled_below = settled_below;

@@ -6,6 +6,19 @@ use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{Epoch, Generation, Instance};
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
+use hasp_proto::position::Position;
+
+/// What came of one command, and at which position.
+///
+/// The position is the command's own: its epoch, and its index. Of a write that was asked again and is
+/// not done again it is that of the write which took effect, as the outcome is (P-ONCE).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedOutcome {
+    /// Where in the cell's history it came about.
+    pub position: Position,
+    /// What came of the command.
+    pub outcome: Outcome,
+}
 
 /// What came of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]

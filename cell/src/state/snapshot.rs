@@ -8,6 +8,7 @@ use hasp_proto::convert::{Malformed, malformed};
 use hasp_proto::id::{Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::node::{LockMode, NodeKind, Stat};
+use hasp_proto::position::Position;
 use hasp_proto::time::micros;
 use hasp_proto::wire::log::v1 as log;
 use hasp_proto::wire::log::v1::snapshot_answer::Outcome as WireOutcome;
@@ -21,7 +22,7 @@ use super::clients::{ClientRecord, LockId};
 use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
 use super::lock::{DelayMark, HolderId, Lock};
 use super::node::Node;
-use super::outcome::Outcome;
+use super::outcome::{AppliedOutcome, Outcome};
 use super::sessions::SessionRecord;
 use super::tree::RootRecord;
 
@@ -174,7 +175,8 @@ impl State {
     fn restore_client(&mut self, client: log::SnapshotClient) -> Result<(), DecodeError> {
         let session = decode_session(&client.session)?;
         let via = client.via.as_ref().map(decode_session).transpose()?;
-        let answers = client.answers.into_iter().map(decode_answer).collect::<Result<Vec<_>, _>>()?;
+        let decode = |answer| decode_answer(answer, self.position());
+        let answers = client.answers.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         self.clients.restore(
             session,
             (via, Claim(client.claim), &client.principal),
@@ -280,9 +282,11 @@ fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClie
         orphaned_at: record.orphaned_at,
         answers: record
             .answers()
-            .map(|(number, outcome)| log::SnapshotAnswer {
+            .map(|(number, kept)| log::SnapshotAnswer {
                 number: number.0,
-                outcome: Some(encode_outcome(outcome)),
+                outcome: Some(encode_outcome(&kept.outcome)),
+                epoch: kept.position.epoch.0,
+                index: kept.position.index,
             })
             .collect(),
     }
@@ -318,7 +322,15 @@ fn encode_outcome(outcome: &Outcome) -> WireOutcome {
     }
 }
 
-fn decode_answer(answer: log::SnapshotAnswer) -> Result<(RequestNumber, Outcome), Malformed> {
+/// `snapshot` is the position of the whole state.
+fn decode_answer(
+    answer: log::SnapshotAnswer,
+    snapshot: Position,
+) -> Result<(RequestNumber, AppliedOutcome), Malformed> {
+    let position = match answer.index {
+        0 => snapshot,
+        index => Position { epoch: Epoch(answer.epoch), index, ..snapshot },
+    };
     let outcome = match answer.outcome.ok_or(malformed("kept answer of no known kind"))? {
         WireOutcome::Failed(error) => Outcome::Failed(error.try_into()?),
         WireOutcome::Created(it) => Outcome::Created {
@@ -335,5 +347,5 @@ fn decode_answer(answer: log::SnapshotAnswer) -> Result<(RequestNumber, Outcome)
         WireOutcome::Released(_) => Outcome::Released,
         WireOutcome::Closed(_) => Outcome::Closed,
     };
-    Ok((RequestNumber(answer.number), outcome))
+    Ok((RequestNumber(answer.number), AppliedOutcome { position, outcome }))
 }

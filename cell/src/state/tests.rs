@@ -95,7 +95,13 @@ impl World {
         assert_eq!(outcomes.len(), entry.commands.len());
         self.log.push(entry);
         self.state.check_invariants();
-        outcomes
+        only_outcomes(outcomes)
+    }
+
+    /// What the state keeps of a client's request: the outcome, and the index at which it came about.
+    fn kept(&self, session: u8, number: u64) -> Option<(u64, Outcome)> {
+        let kept = self.state.answered(id(session), RequestNumber(number))?;
+        Some((kept.position.index, kept.outcome.clone()))
     }
 
     fn session(&mut self, session: u8, role: Role) -> Outcome {
@@ -148,6 +154,10 @@ impl World {
     fn delays(&self) -> Vec<(String, u64)> {
         self.state.delayed_locks().map(|(name, _, began, _)| (name.to_string(), began)).collect()
     }
+}
+
+fn only_outcomes(applied: Vec<AppliedOutcome>) -> Vec<Outcome> {
+    applied.into_iter().map(|applied| applied.outcome).collect()
 }
 
 fn create_session(session: u8, role: Role, claim: u64) -> Command {

@@ -9,34 +9,38 @@ use hasp_proto::name::Name;
 use hasp_proto::node::{LockMode, NodeKind, checksum};
 
 use super::State;
-use super::clients::LockId;
+use super::clients::{Admission, LockId};
 use super::command::{ClientWrite, Create, Holder, Write};
 use super::lock::{Conflict, Grant, HolderId};
 use super::node::Node;
-use super::outcome::Outcome;
+use super::outcome::{AppliedOutcome, Outcome};
 use super::tree::Parent;
 
 impl State {
-    /// Does a write once: checks who speaks, recalls an answer that was given before, else acts and
-    /// keeps the answer (P-ONCE).
-    pub(super) fn client_write(&mut self, write: &ClientWrite) -> Outcome {
+    /// Does a write once: checks who speaks, recalls an answer that was given before with its position,
+    /// else acts and keeps the answer (P-ONCE).
+    pub(super) fn client_write(&mut self, write: &ClientWrite) -> AppliedOutcome {
         if !self.speaker_stands(write.session, write.via) {
-            return expired(write.via.unwrap_or(write.session));
+            return self.conclude(expired(write.via.unwrap_or(write.session)));
         }
-        let outcome = match self.clients.admit(write) {
-            Ok(()) => self.write(write.session, &write.write),
-            Err(outcome) => {
+        let applied = match self.clients.admit(write) {
+            Ok(Admission::New) => {
+                let outcome = self.write(write.session, &write.write);
+                self.conclude(outcome)
+            }
+            Ok(Admission::Repeated(first)) => return first,
+            Err(refusal) => {
                 // What it settled may have been all that was known of the client.
                 self.tidy(write.session);
-                return outcome;
+                return self.conclude(refusal.into());
             }
         };
-        if outcome.is_transient() {
+        if applied.outcome.is_transient() {
             self.tidy(write.session);
         } else {
-            self.clients.keep_answer(write.session, write.number, &outcome);
+            self.clients.keep_answer(write.session, write.number, applied.clone());
         }
-        outcome
+        applied
     }
 
     fn write(&mut self, session: SessionId, write: &Write) -> Outcome {

@@ -66,8 +66,8 @@ pub enum Answer {
 impl Operation {
     fn written(&self) -> Option<Written<'_>> {
         match (&self.call, &self.end) {
-            (Call::Write { contents }, Some((_, Answer::Written { generation, previous, .. }))) => {
-                Some(Written { contents, generation: *generation, previous: *previous })
+            (Call::Write { contents }, Some((_, Answer::Written { generation, previous, position }))) => {
+                Some(Written { contents, generation: *generation, previous: *previous, position })
             }
             _ => None,
         }
@@ -92,13 +92,14 @@ struct Written<'a> {
     contents: &'a str,
     generation: u64,
     previous: u64,
+    position: &'a Position,
 }
 
 /// A promise that the history shows to be broken.
 pub type Broken = String;
 
-/// P-DUR, P-ONCE: every acknowledged write is a link of one chain, each generation the predecessor of the next. Where a
-/// link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
+/// P-DUR, P-ONCE: every acknowledged write is a link of one chain, each generation the predecessor of the next, and each
+/// at a later position, however often a write was asked again before it was answered. Where a link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
 pub fn check_generations_chain(history: &[Operation]) -> Result<(), Broken> {
     for (file, operations) in by_file(history) {
         check_chain(&operations).map_err(|broken| format!("{file}: {broken}"))?;
@@ -121,6 +122,13 @@ fn check_chain(operations: &[&Operation]) -> Result<(), Broken> {
         let [one, next] = pair else { unreachable!("windows of two") };
         if one.generation == next.generation {
             return Err(format!("two writes were acknowledged with generation {}", one.generation));
+        }
+        if !one.position.is_before(next.position) {
+            let (from, to) = (one.generation, next.generation);
+            return Err(format!(
+                "generation {from} was written at {}, and {to} at {}",
+                one.position, next.position
+            ));
         }
         if next.previous < one.generation {
             return Err(format!(
@@ -179,8 +187,9 @@ fn check_contents(operations: &[&Operation]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// P-LIN, P-MONO: whatever begins after something has ended sees that or newer, whichever clients did the two, and a
-/// client's reads never show an earlier position than it has seen.
+/// P-LIN, P-MONO: whatever begins after something has ended sees that or newer, whichever clients did the two; what is at
+/// a later position is newer; and a client, which does one thing after another, never sees an earlier position, and
+/// writes at a later one.
 pub fn check_read_your_writes(history: &[Operation]) -> Result<(), Broken> {
     for (file, operations) in by_file(history) {
         check_order(&operations).map_err(|broken| format!("{file}: {broken}"))?;
@@ -220,8 +229,7 @@ fn check_order(operations: &[&Operation]) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A read at a position shows no less than what was seen at an earlier one. (The answer of a write that was asked again
-/// carries the position of the repetition, so writes are not in order among themselves.)
+/// A read at a position shows no less than what was seen at that or an earlier one, and a write makes more.
 fn check_places(operations: &[&Operation]) -> Result<(), Broken> {
     let mut seen: Vec<(&Position, u64, bool)> = operations
         .iter()
@@ -229,11 +237,15 @@ fn check_places(operations: &[&Operation]) -> Result<(), Broken> {
             operation.seen().map(|(generation, at)| (at, generation, operation.call == Call::Read))
         })
         .collect();
-    seen.sort_by_key(|(at, generation, _)| (at.cell.as_str(), at.epoch, at.index, *generation));
+    // Of what is at one position the write comes first: the reads there show it.
+    seen.sort_by_key(|(at, generation, is_read)| {
+        (at.cell.as_str(), at.epoch, at.index, *is_read, *generation)
+    });
     let mut floor = 0;
     for (at, generation, is_read) in seen {
-        if is_read && generation < floor {
-            return Err(format!("generation {generation} read at {at}, and {floor} was there before"));
+        if generation < floor || (!is_read && generation == floor) {
+            let what = if is_read { "read" } else { "written" };
+            return Err(format!("generation {generation} {what} at {at}, and {floor} was there before"));
         }
         floor = floor.max(generation);
     }
@@ -246,12 +258,18 @@ fn check_positions(history: &[Operation]) -> Result<(), Broken> {
     operations.sort_by_key(|operation| operation.begun);
     for operation in operations {
         let Some((_, position)) = operation.seen() else { continue };
-        let floor = floors.entry((operation.client, position.cell.as_str())).or_insert(position);
-        if position.is_before(floor) && operation.call == Call::Read {
-            return Err(format!("client {} read at {position} after it had seen {floor}", operation.client));
-        }
-        if floor.is_before(position) {
-            *floor = position;
+        let Some(floor) = floors.insert((operation.client, position.cell.as_str()), position) else {
+            continue;
+        };
+        let client = operation.client;
+        match operation.call {
+            Call::Read if position.is_before(floor) => {
+                return Err(format!("client {client} read at {position} after it had seen {floor}"));
+            }
+            Call::Write { .. } if !floor.is_before(position) => {
+                return Err(format!("client {client} wrote at {position} after it had seen {floor}"));
+            }
+            Call::Read | Call::Write { .. } => {}
         }
     }
     Ok(())
@@ -343,6 +361,9 @@ pub fn check_exclusive_holders(holds: &[Hold]) -> Result<(), Broken> {
         match &one.end {
             HoldEnd::Released(position) if !one.position.is_before(position) => {
                 return broken(format!("the first acquired at {}, and released at {position}", one.position));
+            }
+            HoldEnd::Released(position) if !position.is_before(&next.position) => {
+                return broken(format!("released at {position}, acquired at {}", next.position));
             }
             HoldEnd::Lost(at, delay) if next.granted < at.after(*delay) => {
                 return broken(format!(

@@ -32,6 +32,15 @@ fn read(client: usize, begun: u64, ended: u64, contents: &str, generation: u64) 
     operation(client, begun, Call::Read, Some((ended, answer)))
 }
 
+/// The same, answered at another position.
+fn moved(mut operation: Operation, index: u64) -> Operation {
+    match &mut operation.end {
+        Some((_, Answer::Read { position, .. } | Answer::Written { position, .. })) => *position = at(index),
+        end => panic!("{end:?} has no position"),
+    }
+    operation
+}
+
 fn check(result: Result<(), Broken>, expected: Option<&str>) {
     match (result, expected) {
         (Ok(()), None) => {}
@@ -72,6 +81,16 @@ fn a_lost_or_repeated_acknowledged_write_breaks_the_chain() {
 }
 
 #[test]
+fn writes_have_positions_in_the_order_of_their_generations() {
+    let chain = |first| vec![moved(write(0, 50, "x", 1, 2), first), write(10, 15, "y", 2, 3)];
+
+    check(check_generations_chain(&chain(29)), None);
+    check(check_generations_chain(&chain(30)), Some("2 was written at a/1/30, and 3 at a/1/30"));
+    // That of a write asked again: where it was asked, not where it took effect.
+    check(check_generations_chain(&chain(40)), Some("2 was written at a/1/40, and 3 at a/1/30"));
+}
+
+#[test]
 fn what_is_read_was_written_by_then_and_not_refused() {
     let other = vec![write(0, 5, "x", 1, 2), read(2, 20, 25, "y", 2)];
     check(check_generations_chain(&other), Some("generation 2 is"));
@@ -109,14 +128,23 @@ fn a_write_that_begins_after_another_ended_gets_a_later_generation() {
 
 #[test]
 fn a_read_at_a_later_position_sees_no_less() {
-    let mut behind = read(3, 0, 5, "x", 2);
-    let Some((_, Answer::Read { position, .. })) = &mut behind.end else { unreachable!() };
-    *position = at(32);
-    let history = vec![read(2, 0, 5, "y", 3), behind];
-    check(check_read_your_writes(&history), Some("generation 2 read at a/1/32"));
+    let behind = |index| vec![read(2, 0, 5, "y", 3), moved(read(3, 0, 5, "x", 2), index)];
+    check(check_read_your_writes(&behind(31)), None);
+    check(check_read_your_writes(&behind(32)), Some("generation 2 read at a/1/32"));
 
-    let repeated = vec![write(0, 50, "x", 1, 2), read(2, 0, 5, "y", 3)];
-    check(check_read_your_writes(&repeated), None);
+    let answered_late = vec![write(0, 50, "x", 1, 2), read(2, 0, 5, "y", 3)];
+    check(check_read_your_writes(&answered_late), None);
+}
+
+#[test]
+fn a_write_at_a_later_position_makes_more_than_was_seen() {
+    let late = |index| vec![moved(write(0, 50, "x", 1, 2), index), read(2, 0, 5, "x", 2)];
+    check(check_read_your_writes(&late(21)), None);
+    check(check_read_your_writes(&late(22)), Some("generation 2 written at a/1/22, and 2 was there before"));
+
+    let unseen = |index| vec![write(0, 50, "x", 1, 2), moved(read(2, 0, 5, "w", 1), index)];
+    check(check_read_your_writes(&unseen(19)), None);
+    check(check_read_your_writes(&unseen(20)), Some("generation 1 read at a/1/20, and 2 was there before"));
 }
 
 #[test]
@@ -125,6 +153,19 @@ fn a_clients_reads_never_go_back_even_over_files() {
     other.file = "g";
     let history = vec![read(1, 0, 5, "y", 3), other];
     check(check_read_your_writes(&history), Some("client 1 read at a/1/21 after it had seen a/1/31"));
+}
+
+#[test]
+fn a_client_writes_at_a_later_position_than_it_has_seen() {
+    let then = |index| {
+        let mut other = moved(write(6, 9, "x", 1, 2), index);
+        other.file = "g";
+        vec![read(1, 0, 5, "y", 3), other]
+    };
+
+    check(check_read_your_writes(&then(32)), None);
+    check(check_read_your_writes(&then(31)), Some("client 1 wrote at a/1/31 after it had seen a/1/31"));
+    check(check_read_your_writes(&then(20)), Some("client 1 wrote at a/1/20 after it had seen a/1/31"));
 }
 
 #[test]
@@ -163,9 +204,14 @@ fn holders_follow_one_another() {
         Some("released at a/1/10"),
     );
 
-    let mut before = hold(2, 2, 60, 70, HoldEnd::Open);
-    before.position = at(9);
-    check(check_exclusive_holders(&[one, before]), Some("acquired at a/1/10 and a/1/9"));
+    let next_at = |index| {
+        let mut next = hold(2, 2, 60, 70, HoldEnd::Open);
+        next.position = at(index);
+        [one.clone(), next]
+    };
+    check(check_exclusive_holders(&next_at(9)), Some("acquired at a/1/10 and a/1/9"));
+    check(check_exclusive_holders(&next_at(15)), Some("released at a/1/15, acquired at a/1/15"));
+    check(check_exclusive_holders(&next_at(16)), None);
 
     let mut endless = hold(1, 1, 0, 0, HoldEnd::Open);
     endless.believed_until = None;

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use tokio_util::sync::CancellationToken;
+
 /// How much an outbox may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -36,6 +38,8 @@ pub enum Full {
 /// A bounded queue with many producers and one consumer.
 pub struct Outbox<T> {
     limits: Limits,
+    /// Of the connection that its consumer writes to.
+    stop: Option<CancellationToken>,
     queue: Mutex<Queue<T>>,
 }
 
@@ -51,6 +55,15 @@ struct Queue<T> {
 impl<T> Outbox<T> {
     /// An empty outbox.
     pub fn new(limits: Limits) -> Self {
+        Self::with(None, limits)
+    }
+
+    /// An empty outbox on a connection that is closed when `stop` is cancelled.
+    pub fn on(stop: CancellationToken, limits: Limits) -> Self {
+        Self::with(Some(stop), limits)
+    }
+
+    fn with(stop: Option<CancellationToken>, limits: Limits) -> Self {
         let queue = Queue {
             items: VecDeque::new(),
             sizes: VecDeque::new(),
@@ -58,7 +71,7 @@ impl<T> Outbox<T> {
             is_closed: false,
             consumer: None,
         };
-        Self { limits, queue: Mutex::new(queue) }
+        Self { limits, stop, queue: Mutex::new(queue) }
     }
 
     /// Puts an item of about `bytes` bytes at the end.
@@ -99,6 +112,15 @@ impl<T> Outbox<T> {
         };
         drop(dropped);
         wake(consumer);
+    }
+
+    /// Discards, and has the connection closed: its peer does not read, so the consumer may wait for
+    /// it for ever and see nothing of the end here.
+    pub fn abandon(&self) {
+        self.discard();
+        if let Some(stop) = &self.stop {
+            stop.cancel();
+        }
     }
 
     /// Whether it refuses what comes.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Event, Status};
 use crate::error::ErrorCode;
 use crate::handle::HandleToken;
-use crate::id::{CellName, Epoch, RequestNumber};
+use crate::id::{CellName, Epoch, Generation, RequestNumber};
 use crate::lease::Ceiling;
 use crate::pair::Pair;
 use crate::position::Position;
@@ -179,6 +179,28 @@ fn an_answer_older_than_what_was_seen_is_not_believed() {
 
     assert_eq!(pair.answers.len(), 1, "only the first");
     assert_eq!(pair.client.host(), None, "the host is left for another try");
+}
+
+#[test]
+fn the_answer_of_a_write_may_be_older_than_what_was_seen_and_does_not_lower_the_floor() {
+    let mut pair = Pair::new(&["m"]);
+    pair.run_until(t(100));
+    pair.host("m").answers = false;
+    let numbers = [(); 4].map(|()| pair.client.submit(op(), None));
+    pair.run_until(t(150));
+    let session = pair.client.session();
+    let written = Reply::Written { content_generation: Generation(2), previous_generation: Generation(1) };
+    let replies = [Reply::Children(vec![]), written, Reply::Closed, Reply::Children(vec![])];
+    for ((number, index), reply) in numbers.into_iter().zip([9, 3, 2, 8]).zip(replies) {
+        let position = Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index });
+        pair.host("m").core.answer(session, Answer { number, position, result: Ok(reply) });
+    }
+
+    pair.run_until(t(170));
+
+    let answered: Vec<_> = pair.answers.iter().map(|answer| answer.number).collect();
+    assert_eq!(answered, numbers[..3], "both writes, and not the read at 8");
+    assert_eq!(pair.client.host(), None, "for the read the host is left");
 }
 
 #[test]

@@ -38,6 +38,10 @@ impl Collector for RelayMetrics {
         counter("upstream_keepalives", "KeepAlives sent to cells", status.upstream_keepalives)?;
         counter("requests", "Requests received from clients", status.requests)?;
         counter("sessions_expired", "Sessions of clients whose lease ran out", status.sessions_expired)?;
-        counter("outbox_overflows", "Connections closed because the client did not read", relay.overflows())
+        counter(
+            "outbox_overflows",
+            "Connections closed because too much waited for the client",
+            relay.overflows(),
+        )
     }
 }

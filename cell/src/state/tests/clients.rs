@@ -158,11 +158,12 @@ fn a_refused_write_of_an_older_claim_settles_nothing() {
     let mut world = world();
     let write = set(world.handle(FILE, 1), "x");
     let first = world.write_as(through(7, OTHER, 2), 1, 0, write.clone());
+    let index = world.state.index();
 
     let zombie = world.write_as(through(7, PROXY, 1), 2, 2, write);
 
     assert_failed(&zombie, &ErrorCode::SessionMoved, "claim 1");
-    assert_eq!(world.state.answered(id(7), RequestNumber(1)), Some(&first));
+    assert_eq!(world.kept(7, 1), Some((index, first)));
 }
 
 #[test]

@@ -12,9 +12,9 @@ fn the_first_entry_of_a_cell_needs_a_genesis() {
     let with = state
         .apply(&entry(Command::MasterEpoch { replica: 1, genesis: Some(genesis("a", &[("/ls/dev", "a")])) }));
 
-    assert_eq!(too_early, [Outcome::Rejected(Rejection::NoGenesis)]);
-    assert_eq!(without, [Outcome::Rejected(Rejection::NoGenesis)]);
-    assert_eq!(with, [Outcome::EpochBegun(Epoch(1))]);
+    assert_eq!(only_outcomes(too_early), [Outcome::Rejected(Rejection::NoGenesis)]);
+    assert_eq!(only_outcomes(without), [Outcome::Rejected(Rejection::NoGenesis)]);
+    assert_eq!(only_outcomes(with), [Outcome::EpochBegun(Epoch(1))]);
     assert_eq!((state.master(), state.index()), (Some(1), 3));
 }
 

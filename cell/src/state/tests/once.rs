@@ -19,13 +19,51 @@ fn a_write_asked_again_is_not_done_again() {
     let write = |world: &World, contents| set(world.handle(FILE, 1), contents);
 
     let first = world.write_as(own(1), 5, 0, write(&world, "one"));
+    let index = world.state.index();
     let between = world.write_as(own(2), 9, 0, write(&world, "two"));
     let again = world.write_as(own(1), 5, 0, write(&world, "one"));
 
     assert!(matches!(between, Outcome::Written { .. }));
     assert_eq!(again, first);
     assert_eq!(world.node(FILE).contents, "two");
-    assert_eq!(world.state.answered(id(1), RequestNumber(5)), Some(&first));
+    assert_eq!(world.kept(1, 5), Some((index, first)));
+}
+
+#[test]
+fn a_write_asked_again_keeps_the_position_and_epoch_at_which_it_took_effect() {
+    let mut world = world();
+    let write = set(world.handle(FILE, 1), "one");
+    let refused = create("/ls/dev/d/f", NodeKind::File);
+    let commands =
+        vec![client_write(own(1), 5, 0, write.clone()), client_write(own(1), 6, 0, refused.clone())];
+    let first = world.state.apply(&LogEntry { epoch: Epoch(1), commands: commands.clone() });
+    let last = world.state.position();
+    world.run(Command::MasterEpoch { replica: 2, genesis: None });
+
+    let mut restored = State::from_snapshot(world.state.write_snapshot().into_iter()).expect("good");
+    for state in [&mut world.state, &mut restored] {
+        let again = state.apply(&LogEntry { epoch: Epoch(2), commands: commands.clone() });
+
+        assert_eq!(again, first);
+        assert_eq!(again[1].position, last);
+        assert_eq!(again[0].position, Position { index: last.index - 1, ..last.clone() });
+        assert_eq!(state.index(), last.index + 3, "the repetitions count all the same");
+    }
+}
+
+#[test]
+fn a_try_that_is_not_kept_has_the_position_of_each_try() {
+    let mut world = world();
+    assert_acquired(&world.acquire(own(2), FILE, 1, LockMode::Exclusive));
+    let write = Write::Acquire { holder: world.handle(FILE, 1), mode: LockMode::Exclusive };
+    let entry = LogEntry { epoch: Epoch(1), commands: vec![client_write(own(1), 5, 0, write)] };
+
+    for _ in 0..2 {
+        let held = world.state.apply(&entry);
+
+        let position = world.state.position();
+        assert_eq!(held, [AppliedOutcome { position, outcome: Outcome::LockHeld }]);
+    }
 }
 
 #[test]
@@ -99,7 +137,7 @@ fn answers_of_one_client_have_a_limit() {
             epoch: Epoch(1),
             commands: vec![client_write(own(1), number, 0, write.clone())],
         });
-        assert!(matches!(outcome[..], [Outcome::Written { .. }]));
+        assert!(matches!(only_outcomes(outcome)[..], [Outcome::Written { .. }]));
     }
 
     let refused = world.write_as(own(1), most + 1, 0, write.clone());

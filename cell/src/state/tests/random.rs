@@ -147,10 +147,17 @@ proptest! {
         let mut world = World::new();
         let mut before_cut = (world.state.clone(), world.state.checksum(), world.log.len());
         for (place, step) in steps.iter().enumerate() {
+            let before = world.state.clone();
             let outcome = world.step(step);
             if let Step::Write(speaker, number, ..) = step {
-                let kept = world.state.answered(id(speaker.session), RequestNumber(*number));
-                prop_assert!(kept == Some(&outcome) || outcome.is_transient() || is_settled(&outcome));
+                let (client, number) = (id(speaker.session), RequestNumber(*number));
+                let kept = world.state.answered(client, number);
+                let is_kept = kept.is_some_and(|kept| kept.outcome == outcome);
+                prop_assert!(is_kept || outcome.is_transient() || is_settled(&outcome));
+                if let Some(kept) = kept {
+                    let first = before.answered(client, number).map(|kept| kept.position.clone());
+                    prop_assert_eq!(&kept.position, &first.unwrap_or_else(|| world.state.position()));
+                }
             }
             if place == cut {
                 before_cut = (world.state.clone(), world.state.checksum(), world.log.len());

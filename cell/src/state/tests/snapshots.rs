@@ -1,5 +1,9 @@
 //! Snapshots give back the same state, and nothing else passes for one.
 
+use hasp_proto::wire::log::v1 as log;
+use hasp_proto::wire::log::v1::snapshot_record::Record;
+use prost::Message as _;
+
 use super::*;
 
 /// Something of everything.
@@ -95,6 +99,29 @@ fn a_snapshot_with_damaged_contents_is_refused() {
     *record = bytes.into();
 
     assert!(matches!(State::from_snapshot(records.into_iter()), Err(SnapshotError::Record(_))));
+}
+
+#[test]
+fn answers_of_a_snapshot_without_their_positions_have_that_of_the_snapshot() {
+    let mut world = World::new();
+    world.session(1, Role::Client);
+    world.file(1, FILE);
+    world.session(2, Role::Client);
+    let without_positions = |bytes: Bytes| {
+        let mut record = log::SnapshotRecord::decode(bytes).expect("a good record");
+        if let Some(Record::Client(client)) = &mut record.record {
+            client.answers.iter_mut().for_each(|answer| (answer.epoch, answer.index) = (0, 0));
+        }
+        Bytes::from(record.encode_to_vec())
+    };
+
+    let older = world.state.write_snapshot().into_iter().map(without_positions);
+    let restored = State::from_snapshot(older).expect("a good snapshot");
+
+    let kept = restored.answered(id(1), RequestNumber(1)).expect("kept");
+    assert_eq!(kept.position, world.state.position());
+    assert_ne!(world.kept(1, 1).expect("kept").0, world.state.index());
+    restored.check_invariants();
 }
 
 #[test]

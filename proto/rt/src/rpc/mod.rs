@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use hasp_proto::limits::LEASE_MAX;
+
 use crate::tasks::Tasks;
 
 pub mod client;
@@ -13,6 +15,7 @@ pub mod codec;
 pub mod outboxes;
 pub mod server;
 pub mod session;
+mod stalls;
 
 pub use stubs::admin::{admin_client, admin_server};
 pub use stubs::hasp::{hasp_client, hasp_server};
@@ -54,6 +57,10 @@ pub struct Profile {
     pub keepalive_interval: Duration,
     /// How long the sign of life may take.
     pub keepalive_timeout: Duration,
+    /// How long a peer may leave what it is sent before its connection is closed; it is found at the
+    /// latest a quarter of that later. A session stream with something unsent soon takes nothing in,
+    /// KeepAlives included, so after the longest lease no session is left that the closing could hurt.
+    pub write_stall_max: Duration,
     /// How long an accepted connection may take to say that it speaks HTTP/2.
     pub handshake_timeout: Duration,
     /// How long open streams may go on after the server was told to stop.
@@ -74,6 +81,7 @@ impl Profile {
             connections_max: 50_000,
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
+            write_stall_max: LEASE_MAX,
             handshake_timeout: Duration::from_secs(5),
             shutdown_grace: Duration::from_secs(1),
         }

@@ -59,7 +59,7 @@ impl Outboxes {
             Err(full @ (Full::Items | Full::Bytes)) => {
                 tracing::debug!(connection = connection.0, %full, "client does not read, closing its connection");
                 self.overflows.fetch_add(1, Ordering::Relaxed);
-                outbox.discard();
+                outbox.abandon();
             }
         }
     }
@@ -71,7 +71,7 @@ impl Outboxes {
         }
     }
 
-    /// Connections closed because their client did not read, since the start.
+    /// Connections closed because too much waited for their client, since the start.
     pub fn overflows(&self) -> u64 {
         self.overflows.load(Ordering::Relaxed)
     }
@@ -84,12 +84,14 @@ impl Outboxes {
 #[cfg(test)]
 mod tests {
     use hasp_proto::error::ErrorCode;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
-    fn outbox(outboxes: &Outboxes) -> (ConnectionId, Arc<Outbox<v1::Down>>) {
-        let outbox = Arc::new(Outbox::new(LIMITS));
-        (outboxes.add(outbox.clone()), outbox)
+    fn outbox(outboxes: &Outboxes) -> (ConnectionId, Arc<Outbox<v1::Down>>, CancellationToken) {
+        let stop = CancellationToken::new();
+        let outbox = Arc::new(Outbox::on(stop.clone(), LIMITS));
+        (outboxes.add(outbox.clone()), outbox, stop)
     }
 
     fn large() -> Down {
@@ -99,8 +101,8 @@ mod tests {
     #[test]
     fn a_client_that_does_not_read_loses_its_connection_and_nobody_elses() {
         let outboxes = Outboxes::default();
-        let (slow, slow_outbox) = outbox(&outboxes);
-        let (other, other_outbox) = outbox(&outboxes);
+        let (slow, slow_outbox, slow_stop) = outbox(&outboxes);
+        let (other, other_outbox, other_stop) = outbox(&outboxes);
 
         for _ in 0..8 {
             outboxes.send(slow, large());
@@ -108,21 +110,22 @@ mod tests {
         outboxes.send(other, large());
 
         assert!(slow_outbox.is_closed() && slow_outbox.bytes() == 0, "nothing is kept for it");
+        assert!(slow_stop.is_cancelled(), "its connection is closed, whatever HTTP/2 still holds");
         assert_eq!(outboxes.overflows(), 1);
-        assert!(!other_outbox.is_closed());
+        assert!(!other_outbox.is_closed() && !other_stop.is_cancelled());
     }
 
     #[test]
     fn a_proxy_may_leave_more_unread_than_a_client() {
         let outboxes = Outboxes::default();
-        let (proxy, proxy_outbox) = outbox(&outboxes);
+        let (proxy, proxy_outbox, stop) = outbox(&outboxes);
         outboxes.is_tier(proxy);
 
         for _ in 0..8 {
             outboxes.send(proxy, large());
         }
 
-        assert!(!proxy_outbox.is_closed());
+        assert!(!proxy_outbox.is_closed() && !stop.is_cancelled());
         assert_eq!(outboxes.overflows(), 0);
     }
 }

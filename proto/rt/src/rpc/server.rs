@@ -2,7 +2,7 @@
 //!
 //! A peer that sends garbage, nothing, or too much loses its own connection and nobody else's.
 //! Over the limit of connections a new one is closed at once, so that its client tries elsewhere
-//! instead of waiting.
+//! instead of waiting. A peer that leaves unread what it is sent loses its connection too.
 
 use std::convert::Infallible;
 use std::io;
@@ -16,12 +16,15 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
 
+use super::stalls::{Stalls, Unsent};
 use super::{Executor, Profile};
 use crate::tasks::Tasks;
 use crate::transport::{Io, Listener};
@@ -35,13 +38,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 type Answer = BoxFuture<Response<Body>, Infallible>;
 
 /// Where a request came from, as an extension of every request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer(pub Arc<str>);
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address, for people.
+    pub address: Arc<str>,
+    /// Cancelled to close its connection: it is told to go and has [`Profile::shutdown_grace`].
+    pub stop: CancellationToken,
+}
 
 impl Peer {
     /// Of a request that this server took in; empty for one made elsewhere.
     pub fn of<T>(request: &tonic::Request<T>) -> Peer {
-        request.extensions().get().cloned().unwrap_or_else(|| Peer(Arc::from("")))
+        let peer = request.extensions().get().cloned();
+        peer.unwrap_or_else(|| Peer { address: Arc::from(""), stop: CancellationToken::new() })
     }
 }
 
@@ -101,14 +110,22 @@ where
 ///
 /// Then it takes in nothing new, tells each peer to go, and gives open streams
 /// [`Profile::shutdown_grace`] to end: whoever holds their outboxes should close them.
-pub fn serve(tasks: &Tasks, listener: Box<dyn Listener>, dispatch: Dispatch, profile: Profile) {
+///
+/// Gives the number of connections closed since the start because their peer did not read for
+/// [`Profile::write_stall_max`], as a metric that may be registered.
+pub fn serve(tasks: &Tasks, listener: Box<dyn Listener>, dispatch: Dispatch, profile: Profile) -> Counter {
     let host = Arc::new(Host {
         dispatch: Arc::new(dispatch),
         profile,
         tasks: tasks.child(),
         connections: AtomicUsize::new(0),
+        stalls: Arc::default(),
     });
+    let stalls = host.stalls.clone();
+    let watching = stalls.clone().run(host.tasks.token().clone(), host.profile.write_stall_max);
+    host.tasks.spawn("rpc-stalls", watching);
     host.clone().tasks.spawn("rpc-accept", host.accept(listener));
+    stalls.count()
 }
 
 /// What all connections of one listener share.
@@ -117,6 +134,7 @@ struct Host {
     profile: Profile,
     tasks: Tasks,
     connections: AtomicUsize,
+    stalls: Arc<Stalls>,
 }
 
 impl Host {
@@ -144,7 +162,7 @@ impl Host {
             tracing::debug!(peer, "too many connections");
             return;
         }
-        self.tasks.spawn("rpc-connection", connection(seat, io, Peer(peer.into())));
+        self.tasks.spawn("rpc-connection", connection(seat, io, peer.into()));
     }
 
     fn builder(&self) -> http2::Builder<Executor> {
@@ -186,16 +204,18 @@ impl Drop for Seat {
     }
 }
 
-async fn connection(seat: Seat, io: Io, peer: Peer) {
+async fn connection(seat: Seat, io: Io, address: Arc<str>) {
     let profile = &seat.host.profile;
     let io = match tokio::time::timeout(profile.handshake_timeout, Prefaced::read(io)).await {
         Ok(Ok(io)) => io,
-        Ok(Err(error)) => return tracing::debug!(peer = %peer.0, %error, "not a client"),
-        Err(_) => return tracing::debug!(peer = %peer.0, "said nothing"),
+        Ok(Err(error)) => return tracing::debug!(peer = %address, %error, "not a client"),
+        Err(_) => return tracing::debug!(peer = %address, "said nothing"),
     };
     // A token of its own: a shared one would be a lock that all connections take at every step.
     let stop = seat.host.tasks.token().child_token();
-    let calls = Calls { dispatch: seat.host.dispatch.clone(), peer: peer.clone() };
+    let peer = Peer { address: address.clone(), stop: stop.clone() };
+    let watched = seat.host.stalls.watch(peer.clone());
+    let calls = Calls { dispatch: seat.host.dispatch.clone(), peer, unsent: watched.unsent().clone() };
     let mut serving = std::pin::pin!(seat.host.builder().serve_connection(TokioIo::new(io), calls));
     let ended = tokio::select! {
         biased;
@@ -206,7 +226,7 @@ async fn connection(seat: Seat, io: Io, peer: Peer) {
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(peer = %peer.0, %error, "connection ended");
+        tracing::debug!(peer = %address, %error, "connection ended");
     }
 }
 
@@ -214,6 +234,7 @@ async fn connection(seat: Seat, io: Io, peer: Peer) {
 struct Calls {
     dispatch: Arc<Dispatch>,
     peer: Peer,
+    unsent: Arc<Unsent>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Calls {
@@ -223,7 +244,8 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 
     fn call(&self, mut request: Request<Incoming>) -> Answer {
         request.extensions_mut().insert(self.peer.clone());
-        self.dispatch.call(request)
+        let (answering, unsent) = (self.dispatch.call(request), self.unsent.clone());
+        Box::pin(async move { Ok(answering.await?.map(|body| unsent.counting(body))) })
     }
 }
 

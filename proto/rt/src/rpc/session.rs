@@ -28,7 +28,7 @@ const BATCH_BYTES_MAX: usize = 64 << 10;
 /// What a host does with its sessions' connections. Called from many tasks; must not block.
 pub trait SessionHandler: Send + Sync + 'static {
     /// A stream was opened. What is pushed into `outbox` is sent; closing it ends the stream after
-    /// what it holds. Returns the number under which the stream is known from now on.
+    /// what it holds, abandoning it closes the whole connection. Returns the number under which the stream is known from now on.
     fn connected(&self, outbox: Arc<Outbox<v1::Down>>, peer: &str) -> u64;
 
     /// Items came in, in order; never none.
@@ -69,7 +69,7 @@ impl<H: SessionHandler + LocateHandler> Hasp for HaspService<H> {
         request: Request<Streaming<v1::UpBatch>>,
     ) -> Result<Response<SessionStream<H>>, Status> {
         let peer = Peer::of(&request);
-        let stream = SessionStream::new(self.handler.clone(), request.into_inner(), &peer.0, self.limits);
+        let stream = SessionStream::new(self.handler.clone(), request.into_inner(), peer, self.limits);
         Ok(Response::new(stream))
     }
 
@@ -99,9 +99,9 @@ enum Inbound {
 
 impl<H: SessionHandler> SessionStream<H> {
     /// Announces the stream to the handler.
-    pub fn new(handler: Arc<H>, inbound: Streaming<v1::UpBatch>, peer: &str, limits: Limits) -> Self {
-        let outbox = Arc::new(Outbox::new(limits));
-        let connection = handler.connected(outbox.clone(), peer);
+    pub fn new(handler: Arc<H>, inbound: Streaming<v1::UpBatch>, peer: Peer, limits: Limits) -> Self {
+        let outbox = Arc::new(Outbox::on(peer.stop, limits));
+        let connection = handler.connected(outbox.clone(), &peer.address);
         Self { handler, connection, outbox, inbound: Some(inbound), failure: None, is_over: false }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hasp_proto::wire::v1::{self, down, up};
 use http_body_util::{BodyExt as _, Full};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower::Service as _;
 
@@ -88,15 +89,16 @@ struct World {
     server: Env,
     echo: Arc<Echo>,
     address: String,
+    stalls: Counter,
 }
 
-async fn start(env: &Env, profile: Profile, listen: &str) -> (Arc<Echo>, String) {
+async fn start(env: &Env, profile: Profile, listen: &str) -> (Arc<Echo>, String, Counter) {
     let echo = Arc::new(Echo::default());
     let listener = env.transport.listen(listen).await.unwrap();
     let address = listener.local_address();
     let dispatch = Dispatch::new().with(HaspService::server(echo.clone(), LIMITS, &profile));
-    serve(&env.tasks, listener, dispatch, profile);
-    (echo, address)
+    let stalls = serve(&env.tasks, listener, dispatch, profile);
+    (echo, address, stalls)
 }
 
 impl World {
@@ -107,8 +109,8 @@ impl World {
     async fn with(profile: Profile) -> Self {
         let env = Env::in_memory(1);
         let server = env.child("server");
-        let (echo, address) = start(&server, profile, "server:0").await;
-        Self { env, server, echo, address }
+        let (echo, address, stalls) = start(&server, profile, "server:0").await;
+        Self { env, server, echo, address, stalls }
     }
 
     async fn dial(&self) -> Connection {
@@ -396,6 +398,115 @@ async fn nobody_at_the_address_is_an_error_that_names_it() {
     assert!(error.to_string().contains("gone:1"));
 }
 
+/// A little over 10 KB: seven are more than a peer's window takes.
+const LARGE: usize = 10_000;
+
+/// An item of a little over `bytes`.
+fn item_of(bytes: usize) -> v1::Down {
+    let error = v1::Error { detail: "x".repeat(bytes), ..Default::default() };
+    v1::Down { item: Some(down::Item::Refused(v1::Refused { error: Some(error) })) }
+}
+
+/// How long it took until the connection was gone, by the world's clock.
+async fn until_closed(world: &World, connection: &Connection) -> Duration {
+    let before = world.env.clock.now();
+    tokio::time::timeout(Duration::from_secs(600), connection.closed()).await.unwrap();
+    world.env.clock.now().saturating_since(before)
+}
+
+/// Checks that a connection was given up for a stall: after the limit, and no later than promised.
+fn check_stall(waited: Duration) {
+    let profile = Profile::clients();
+    let latest = profile.write_stall_max * 5 / 4 + profile.shutdown_grace;
+    assert!((profile.write_stall_max..=latest).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_pings_and_never_reads_loses_its_connection_and_nobody_elses() {
+    let world = World::new().await;
+    let mut other = world.session().await;
+    let tasks = world.server.tasks.running();
+    let connection = world.dial().await;
+    let deaf = Session::open(&connection).await;
+    let outbox = world.echo.seen.lock().unwrap().outboxes[1].clone();
+
+    for _ in 0..50 {
+        outbox.push(item_of(LARGE), LARGE).unwrap();
+    }
+    let pinging = async {
+        let mut numbers = 0..;
+        while !connection.is_closed() {
+            other.ping(numbers.next().unwrap()).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (waited, ()) = tokio::join!(until_closed(&world, &connection), pinging);
+
+    check_stall(waited);
+    world.until_disconnected(&[1]).await;
+    assert!(outbox.is_closed() && outbox.bytes() == 0, "nothing is kept for it");
+    assert_eq!(world.server.tasks.running(), tasks, "nothing of it runs on");
+    assert_eq!(world.stalls.get(), 1);
+    other.ping(1_000).await;
+    drop(deaf);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_session_does_not_save_a_connection_that_is_not_read() {
+    let world = World::new().await;
+    let connection = world.dial().await;
+    let _deaf = Session::open(&connection).await;
+    let outbox = world.echo.seen.lock().unwrap().outboxes[0].clone();
+
+    // More than the peer's window, but all of it goes to HTTP/2, as does the end of the stream.
+    outbox.push(item_of(100_000), 100_000).unwrap();
+    outbox.close();
+
+    check_stall(until_closed(&world, &connection).await);
+    world.until_disconnected(&[0]).await;
+    assert_eq!(world.stalls.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_or_has_nothing_to_read_keeps_its_connection() {
+    let world = World::new().await;
+    let mut idle = world.session().await;
+    let mut slow = world.session().await;
+    let outbox = world.echo.seen.lock().unwrap().outboxes[1].clone();
+
+    // Ten times the limit, and always more under way than its window takes.
+    for _ in 0..40 {
+        for _ in 0..8 {
+            outbox.push(item_of(LARGE), LARGE).unwrap();
+        }
+        tokio::time::sleep(Profile::clients().write_stall_max / 4).await;
+        slow.link.receive().await.unwrap().unwrap();
+    }
+
+    idle.ping(1).await;
+    assert_eq!(world.stalls.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_over_the_limit_of_its_outbox_loses_its_connection_at_once() {
+    let world = World::new().await;
+    let mut other = world.session().await;
+    let connection = world.dial().await;
+    let _deaf = Session::open(&connection).await;
+    let outbox = world.echo.seen.lock().unwrap().outboxes[1].clone();
+
+    // What is pushed once HTTP/2 takes no more stays in the outbox.
+    while outbox.push(item_of(LARGE), LARGE).is_ok() {
+        tokio::task::yield_now().await;
+    }
+    outbox.abandon();
+
+    assert!(until_closed(&world, &connection).await <= Profile::clients().shutdown_grace);
+    world.until_disconnected(&[1]).await;
+    assert_eq!(outbox.bytes(), 0);
+    other.ping(1).await;
+}
+
 #[test]
 fn a_partition_is_noticed_by_both_ends_through_the_keepalive() {
     let quick = Profile {
@@ -411,7 +522,7 @@ fn a_partition_is_noticed_by_both_ends_through_the_keepalive() {
     sim.host("server", move || {
         let (profile, counted) = (profile.clone(), counted.clone());
         async move {
-            let (echo, _) = start(&simulated(), profile, "0.0.0.0:7000").await;
+            let (echo, ..) = start(&simulated(), profile, "0.0.0.0:7000").await;
             echo.disconnects.notified().await;
             *counted.lock().unwrap() += 1;
             Ok(())
