@@ -58,16 +58,17 @@ impl NotStarted {
 }
 
 impl Child {
-    /// Starts `command`, the program first, with one more variable in its environment.
+    /// Starts `command`, the program first, with these variables added to its environment.
     ///
     /// # Errors
     /// If there is no such program or it cannot be run.
-    pub fn start(command: &[OsString], variable: (&str, String)) -> Result<Self, NotStarted> {
+    pub fn start(command: &[OsString], variables: &[(&str, String)]) -> Result<Self, NotStarted> {
         let (program, arguments) = command.split_first().expect("clap asks for at least one word");
         let not_started = |source| NotStarted { program: program.clone(), source };
         let group = if io::stdin().is_terminal() { Group::Ours } else { Group::Own };
         let mut builder = Command::new(program);
-        builder.args(arguments).env(variable.0, variable.1).kill_on_drop(true);
+        let variables = variables.iter().map(|(name, value)| (name, value));
+        builder.args(arguments).envs(variables).kill_on_drop(true);
         if group == Group::Own {
             builder.process_group(0);
         }
@@ -172,19 +173,20 @@ mod tests {
     }
 
     fn start(line: &[&str]) -> Child {
-        Child::start(&words(line), ("HASP_LOCK_GENERATION", "7".into())).unwrap()
+        Child::start(&words(line), &[("HASP_LOCK_GENERATION", "7".into()), ("X", "8".into())]).unwrap()
     }
 
     #[tokio::test]
-    async fn the_command_sees_the_variable_and_its_code_is_told() {
+    async fn the_command_sees_the_variables_and_its_code_is_told() {
         assert_eq!(start(&["sh", "-c", "exit $HASP_LOCK_GENERATION"]).wait().await, 7);
+        assert_eq!(start(&["sh", "-c", "exit $X"]).wait().await, 8);
         assert_eq!(start(&["sh", "-c", "kill -TERM $$"]).wait().await, 128 + 15);
     }
 
     #[tokio::test]
     async fn a_command_that_is_not_there_has_the_code_of_shells() {
         let check = |command: &[&str], code: u8| {
-            let error = Child::start(&words(command), ("X", String::new())).err().unwrap();
+            let error = Child::start(&words(command), &[]).err().unwrap();
             assert_eq!(error.code(), code, "{error}");
         };
         check(&["/no/such/program"], 127);

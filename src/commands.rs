@@ -1,8 +1,10 @@
 //! The subcommands: one file each, with `Args` and `run`, composed here.
 
+mod acl;
 mod cat;
 mod cell;
 mod dev;
+mod elect;
 mod loadtest;
 mod lock;
 mod ls;
@@ -11,8 +13,10 @@ mod proxy;
 mod put;
 mod rm;
 mod router;
+mod sequencer;
 mod stat;
 mod status;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -48,8 +52,16 @@ pub enum Command {
     Mkdir(mkdir::Args),
     /// Delete a file or an empty directory
     Rm(rm::Args),
+    /// Show or change which ACLs guard a node
+    Acl(acl::Args),
+    /// Print a line for each event of a node
+    Watch(watch::Args),
     /// Run a command while holding a lock
     Lock(lock::Args),
+    /// Campaign for a lock, and hold it until stopped
+    Elect(elect::Args),
+    /// Check the sequencer of a lock's holder
+    Sequencer(sequencer::Args),
     /// Show cells, masters, sessions, proxies and KeepAlive rates
     Status(status::Args),
     /// Run a whole system on this machine, in one process
@@ -98,7 +110,11 @@ impl Command {
             | Self::Stat(_)
             | Self::Mkdir(_)
             | Self::Rm(_)
+            | Self::Acl(_)
+            | Self::Watch(_)
             | Self::Lock(_)
+            | Self::Elect(_)
+            | Self::Sequencer(_)
             | Self::Status(_) => Threads::One,
             Self::Cell(args) => Threads::of(args.threads),
             Self::Proxy(args) => Threads::of(args.threads()),
@@ -118,7 +134,11 @@ impl Command {
             Self::Stat(args) => stat::run(args, ctx).await,
             Self::Mkdir(args) => mkdir::run(args, ctx).await,
             Self::Rm(args) => rm::run(args, ctx).await,
+            Self::Acl(args) => acl::run(args, ctx).await,
+            Self::Watch(args) => watch::run(args, ctx).await,
             Self::Lock(args) => lock::run(args, ctx).await,
+            Self::Elect(args) => elect::run(args, ctx).await,
+            Self::Sequencer(args) => sequencer::run(args, ctx).await,
             Self::Status(args) => status::run(args, ctx).await,
             Self::Dev(args) => dev::run(args, ctx).await,
             Self::Cell(args) => cell::run(args, ctx).await,
@@ -148,12 +168,14 @@ mod tests {
     #[test]
     fn every_client_command_takes_the_same_options() {
         let commands = ["ls N", "cat N", "put N v", "stat N", "mkdir N", "rm N", "status", "lock N -- true"];
-        for command in commands {
-            let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let more = ["acl N", "watch N", "elect --value v N"];
+        for command in commands.iter().chain(&more) {
+            let (verb, rest) = command.split_once(' ').unwrap_or((*command, ""));
             let options = "--connect h:1,i:2 --timeout 3s --json --principal me";
             let line = format!("hasp {verb} {options} {rest}");
             assert!(parse(&line).is_ok(), "{line}");
         }
+        assert!(parse("hasp sequencer check --connect h:1 --json --principal me S").is_ok());
     }
 
     #[test]
@@ -169,6 +191,14 @@ mod tests {
             "hasp lock --connect h:1 N true",
             "hasp lock --connect h:1 N --",
             "hasp lock --connect h:1 --lock-delay 61s N -- true",
+            "hasp acl --connect h:1 --if-generation x N",
+            "hasp acl --connect h:1 N M",
+            "hasp watch --connect h:1 --events contents N",
+            "hasp elect --connect h:1 N",
+            "hasp elect --connect h:1 --lock-delay 61s --value v N",
+            "hasp sequencer --connect h:1 S",
+            "hasp sequencer check --connect h:1",
+            "hasp cat --connect h:1 --principal",
         ];
         for line in lines {
             assert!(parse(line).is_err(), "{line}");

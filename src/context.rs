@@ -39,9 +39,9 @@ pub struct ConnectArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// As whom to act [default: $USER, or anonymous]
-    #[arg(long, value_name = "NAME")]
-    pub principal: Option<String>,
+    /// As whom to act; the service takes the name on trust
+    #[arg(long, env = "HASP_PRINCIPAL", value_name = "NAME", default_value = "anonymous")]
+    pub principal: String,
 }
 
 impl ConnectArgs {
@@ -51,7 +51,7 @@ impl ConnectArgs {
     /// If nobody answers in time, or whoever does refuses.
     pub async fn client(&self, ctx: &Context) -> Result<Client, Failure> {
         let options = ConnectOptions {
-            principal: self.principal(),
+            principal: self.principal.clone(),
             timeout: self.timeout,
             ..ConnectOptions::new(self.connect.clone())
         };
@@ -88,12 +88,6 @@ impl ConnectArgs {
         let result = work(&client).await;
         close(&client).await;
         result
-    }
-
-    fn principal(&self) -> String {
-        let user = || std::env::var("USER").ok();
-        let given = self.principal.clone().or_else(user);
-        given.filter(|name| !name.is_empty()).unwrap_or_else(|| "anonymous".into())
     }
 }
 

@@ -9,19 +9,35 @@ use hasp_client::{AclNames, Child, Name, NodeKind, Stat};
 use serde::Serialize;
 
 use crate::exit::Failure;
-use columns::columns;
+pub use columns::columns;
+
+/// Who reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// It took what was written.
+    Reads,
+    /// It has gone, as `head` does: whoever writes only for it can stop.
+    Gone,
+}
 
 /// Writes to stdout.
 ///
 /// # Errors
-/// If stdout does not take it; a reader that has gone, as `head` does, is none.
+/// If stdout does not take it; a reader that has gone is none.
 pub fn print(bytes: &[u8]) -> Result<(), Failure> {
+    offer(bytes).map(drop)
+}
+
+/// Writes to stdout, and says whether anybody reads it still.
+///
+/// # Errors
+/// As [`print`].
+pub fn offer(bytes: &[u8]) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::local("write to stdout", error))
-        }
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::local("write to stdout", error)),
     }
 }
 
@@ -48,7 +64,9 @@ pub struct StatObject<'a> {
     kind: &'static str,
     instance: u64,
     content_generation: u64,
-    lock_generation: u64,
+    /// Nothing in a listing: there it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_generation: Option<u64>,
     acl_generation: u64,
     /// 16 hexadecimal digits: a number of 64 bits does not survive every JSON reader.
     checksum: String,
@@ -57,28 +75,41 @@ pub struct StatObject<'a> {
     acls: Acls<'a>,
 }
 
+/// ACL names for JSON.
 #[derive(Debug, Serialize)]
-struct Acls<'a> {
+pub struct Acls<'a> {
     read: &'a str,
     write: &'a str,
     change: &'a str,
 }
 
+impl<'a> Acls<'a> {
+    /// The same, for JSON.
+    pub fn new(acls: &'a AclNames) -> Self {
+        let AclNames { read, write, change } = acls;
+        Self { read, write, change }
+    }
+}
+
 impl<'a> StatObject<'a> {
     /// The same, for JSON.
     pub fn new(stat: &'a Stat) -> Self {
-        let AclNames { read, write, change } = &stat.acls;
         Self {
             kind: kind(stat.kind),
             instance: stat.instance.0,
             content_generation: stat.content_generation.0,
-            lock_generation: stat.lock_generation.0,
+            lock_generation: Some(stat.lock_generation.0),
             acl_generation: stat.acl_generation.0,
             checksum: format!("{:016x}", stat.checksum),
             length: stat.length,
             ephemeral: stat.ephemeral,
-            acls: Acls { read, write, change },
+            acls: Acls::new(&stat.acls),
         }
+    }
+
+    /// That of a child in a listing.
+    fn of_child(stat: &'a Stat) -> Self {
+        Self { lock_generation: None, ..Self::new(stat) }
     }
 }
 
@@ -104,7 +135,7 @@ impl<'a> NamedStat<'a> {
             ("kind", stat.kind.to_owned()),
             ("instance", stat.instance.to_string()),
             ("content generation", stat.content_generation.to_string()),
-            ("lock generation", stat.lock_generation.to_string()),
+            ("lock generation", stat.lock_generation.map_or_else(String::new, |number| number.to_string())),
             ("acl generation", stat.acl_generation.to_string()),
             ("checksum", stat.checksum.clone()),
             ("length", stat.length.to_string()),
@@ -164,7 +195,7 @@ impl<'a> Listing<'a> {
     pub fn new(name: &'a Name, children: &'a [Child]) -> Self {
         let object = |child: &'a Child| ChildObject {
             component: &child.component,
-            stat: StatObject::new(&child.stat),
+            stat: StatObject::of_child(&child.stat),
         };
         Self { name: name.as_str(), children: children.iter().map(object).collect() }
     }
@@ -174,24 +205,18 @@ impl<'a> Listing<'a> {
         self.children.iter().map(|child| child.marked() + "\n").collect()
     }
 
-    /// One child a line, with the numbers; the component comes last, since it may hold spaces.
+    /// One child a line, with numbers and ACL names; the component comes last, since it may hold spaces.
     pub fn long(&self) -> String {
-        let head =
-            ["KIND", "INSTANCE", "CONTENT", "LOCK", "ACL", "LENGTH", "NAME"].map(str::to_owned).to_vec();
+        let head = ["KIND", "INSTANCE", "CONTENT", "ACL", "LENGTH", "READ", "WRITE", "CHANGE", "NAME"];
         let row = |child: &ChildObject<'_>| {
-            let stat = &child.stat;
-            let numbers = [
-                stat.instance,
-                stat.content_generation,
-                stat.lock_generation,
-                stat.acl_generation,
-                stat.length,
-            ];
-            let mut row = vec![stat.kind.to_owned()];
-            row.extend(numbers.map(|number| number.to_string()));
-            row.push(child.marked());
-            row
+            let StatObject { kind, instance, content_generation, acl_generation, length, acls, .. } =
+                &child.stat;
+            let numbers = [instance, content_generation, acl_generation, length].map(u64::to_string);
+            let acls = [acls.read, acls.write, acls.change].map(str::to_owned);
+            let kind = if child.stat.ephemeral { format!("{kind}*") } else { (*kind).to_owned() };
+            std::iter::once(kind).chain(numbers).chain(acls).chain([child.marked()]).collect()
         };
+        let head = head.map(str::to_owned).to_vec();
         let rows: Vec<_> = std::iter::once(head).chain(self.children.iter().map(row)).collect();
         columns(&rows)
     }

@@ -1,11 +1,13 @@
 //! The `hasp` command: reads its arguments, hands over to one subcommand, reports how it ended.
 
+mod acls;
 mod child;
 mod commands;
 mod config;
 mod context;
 mod exit;
 mod format;
+mod held;
 mod serve;
 
 use std::process::ExitCode;

@@ -17,6 +17,13 @@ pub fn telemetry(service: &str) -> Result<Telemetry, Failure> {
     Telemetry::start(&Settings::from_environment(service)).map_err(|error| Failure::Usage(error.to_string()))
 }
 
+/// Says once, for everybody who reads logs, what this server does not do.
+pub fn warn_of_declared_principals() {
+    tracing::warn!(
+        "INSECURE: principals are declared, not proven: whoever reaches a port can act as anybody, admin too"
+    );
+}
+
 /// Says where clients and operators can go: the one line that scripts wait for.
 pub fn say_ready(connect: &[String], admin: Option<&str>) {
     use std::io::Write as _;

@@ -29,7 +29,7 @@ async fn the_commands_keep_their_contract() {
 
 #[tokio::test]
 async fn a_small_system_leaves_on_an_interrupt() {
-    let dev = Dev::start(&["--cells", "1", "--replicas", "1", "--proxies", "1"]).await;
+    let dev = Dev::start_small().await;
     dev.run("put /ls/dev/f v").await.ok();
 
     dev.stop("INT").await;
@@ -108,6 +108,7 @@ async fn directories_are_made_listed_and_removed(dev: &Dev) {
     assert_eq!(listing["children"][0]["component"], "e");
     assert_eq!(listing["children"][0]["kind"], "directory");
     assert_eq!(listing["children"][1]["length"], 1);
+    assert_eq!(listing["children"][1].get("lock_generation"), None, "listings do not know it");
 
     dev.run("rm /ls/dev/d").await.refused("NotEmpty");
     for name in ["/ls/dev/d/e/g", "/ls/dev/d/e", "/ls/dev/d/f", "/ls/dev/d"] {

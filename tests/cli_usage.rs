@@ -8,7 +8,7 @@ use assert_cmd::Command;
 
 fn hasp() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hasp"));
-    command.env_remove("HASP_CONNECT").timeout(Duration::from_secs(30));
+    command.env_remove("HASP_CONNECT").env_remove("HASP_PRINCIPAL").timeout(Duration::from_secs(30));
     command
 }
 
@@ -30,13 +30,15 @@ fn nobody() -> String {
 
 #[test]
 fn help_and_version_are_there() {
-    for line in ["--help", "help lock", "put --help", "status --help", "--version", "stat --version"] {
+    let more = ["acl --help", "watch --help", "elect --help", "sequencer check --help"];
+    let lines = ["--help", "help lock", "put --help", "status --help", "--version", "stat --version"];
+    for line in lines.iter().chain(&more) {
         hasp().args(line.split_whitespace()).assert().code(0);
     }
     let help = hasp().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    for word in ["ls", "cat", "put", "stat", "mkdir", "rm", "lock", "status", "dev", "loadtest", "Exit codes"]
-    {
+    let words = ["ls", "cat", "put", "stat", "mkdir", "rm", "acl", "watch", "lock", "elect", "sequencer"];
+    for word in words.iter().chain(&["status", "dev", "loadtest", "Exit codes"]) {
         assert!(help.contains(word), "{word} in\n{help}");
     }
 }
@@ -54,6 +56,15 @@ fn wrong_usage_exits_with_2() {
         "put --connect 127.0.0.1:1 --if-generation x /ls/dev/f v",
         "lock --connect 127.0.0.1:1 /ls/dev/f",
         "lock --connect 127.0.0.1:1 --lock-delay 2m /ls/dev/f -- true",
+        "cat --connect 127.0.0.1:1 --principal= /ls/dev/f",
+        "acl --connect 127.0.0.1:1",
+        "acl --connect 127.0.0.1:1 --if-generation 3 /ls/dev/f",
+        "watch --connect 127.0.0.1:1 --events contents /ls/dev/f",
+        "watch --connect 127.0.0.1:1 --events child-added,child-moved /ls/dev/f",
+        "elect --connect 127.0.0.1:1 /ls/dev/f",
+        "elect --connect 127.0.0.1:1 --lock-delay 2m --value v /ls/dev/f",
+        "sequencer --connect 127.0.0.1:1",
+        "sequencer check --connect 127.0.0.1:1",
     ];
     for line in lines {
         assert!(!refused(line, 2).is_empty(), "{line}: says what is wrong");
@@ -62,7 +73,7 @@ fn wrong_usage_exits_with_2() {
 
 #[test]
 fn a_name_beyond_the_grammar_is_wrong_usage() {
-    let commands = ["ls", "cat", "put", "stat", "mkdir", "rm"];
+    let commands = ["ls", "cat", "put", "stat", "mkdir", "rm", "acl", "watch", "elect --value v"];
     for command in commands {
         let stderr = refused(&format!("{command} --connect 127.0.0.1:1 /etc/passwd"), 2);
         assert!(stderr.starts_with("InvalidName: \"/etc/passwd\": a name begins with /ls/"), "{stderr}");
@@ -97,13 +108,22 @@ fn contents_over_the_limit_are_refused_before_anything_is_sent() {
 fn an_unreachable_service_exits_with_3_and_names_the_addresses() {
     let (one, other) = (nobody(), nobody());
     let commands = ["ls /ls/dev", "cat /ls/dev/f", "put /ls/dev/f v", "stat /ls/dev/f", "mkdir /ls/dev/d"];
-    let more = ["rm /ls/dev/f", "lock /ls/dev/f -- true", "status"];
-    for command in commands.iter().chain(&more) {
+    let more = ["rm /ls/dev/f", "lock /ls/dev/f -- true", "status", "acl /ls/dev/f", "watch /ls/dev/f"];
+    let rest = ["elect /ls/dev/f --value v", "put /ls/dev/f v --hold"];
+    for command in commands.iter().chain(&more).chain(&rest) {
         let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
         let stderr = refused(&format!("{verb} --connect {one},{other} --timeout 300ms {rest}"), 3);
         assert!(stderr.starts_with("Unreachable: "), "{stderr}");
         assert!(stderr.contains(&one) && stderr.contains(&other), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn text_that_is_no_sequencer_is_invalid_wherever_it_is_checked() {
+    for text in ["sesame", "hasp1.", "hasp1.0", "hasp1.GG"] {
+        let stderr = refused(&format!("sequencer check --connect {} {text}", nobody()), 1);
+        assert!(stderr.starts_with("SequencerInvalid: not a sequencer: "), "{stderr}");
     }
 }
 

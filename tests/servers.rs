@@ -170,3 +170,35 @@ async fn a_server_that_nobody_told_so_serves_without_an_input() {
     assert_eq!(server.try_wait().expect("is looked at"), None);
     server.kill().await.expect("is killed");
 }
+
+#[tokio::test]
+async fn a_server_says_in_its_log_that_principals_are_not_proven() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = free();
+    let cell = cell_file(dir.path(), "a", 1, &address, 1);
+    let host = host_file("127.0.0.1:0", &address);
+
+    for (command, text) in [("cell", &cell), ("proxy", &host), ("router", &host)] {
+        let file = dir.path().join(format!("{command}.toml"));
+        fs::write(&file, text).expect("writes");
+        let mut server = tokio::process::Command::new(env!("CARGO_BIN_EXE_hasp"))
+            .args([command, "--config"])
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("starts");
+        let mut lines = BufReader::new(server.stderr.take().expect("piped")).lines();
+        let warned = async {
+            loop {
+                let line = lines.next_line().await.expect("reads").expect("a warning before the end");
+                if line.contains("WARN") && line.contains("principals are declared, not proven") {
+                    return;
+                }
+            }
+        };
+        timeout(DEADLINE, warned).await.expect("warns in time");
+        server.kill().await.expect("is killed");
+    }
+}

@@ -7,17 +7,27 @@
 //! [`State`] alone.
 //!
 //! ```text
-//! following -- elected --> beginning an epoch -- MasterEpoch applied --> serving
-//!     ^------------------ deposed, or another epoch seen ------------------'
+//! following -- elected --> beginning an epoch -- MasterEpoch applied --> serving -- told to --> stepping down
+//!     ^------------------ deposed, or another epoch seen ------------------'                       |
+//!     ^-------------------------------- deposed: another leads ------------------------------------'
 //! ```
 //!
 //! [`MasterCore`] composes: `lease` says until when reads may be answered, `requests` what a request
-//! means, `proposals` what goes into which log entry, `waiting` who is next at a lock, `timers` what
-//! has to be logged when.
+//! means, `changes` what a command changes of what is cached, `proposals` what goes into which log
+//! entry, `waiting` who is next at a lock, `subscriptions` who hears of what, `handles` and `absences`
+//! what clients may not do too often, `timers` what has to be logged when. What it does with them is in
+//! `asking` (requests), `telling` (invalidations and events) and `applying` (outcomes).
 
+mod absences;
+mod applying;
+mod asking;
+mod changes;
+mod handles;
 mod lease;
 mod proposals;
 mod requests;
+mod subscriptions;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -27,28 +37,30 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hasp_proto::deadlines::Deadlines;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::HandleKey;
-use hasp_proto::id::{CellName, Epoch, RequestNumber, SessionId};
+use hasp_proto::id::{CellName, Epoch, Instance, RequestNumber, SessionId};
 use hasp_proto::lease::{Ceiling, LeaseEnds, LeaseTerms};
-use hasp_proto::limits::LEASE_MAX;
 use hasp_proto::machine::Core;
 use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::position::Position;
-use hasp_proto::request::{Answer, EndCause, Op, Reply, Request};
+use hasp_proto::request::{EndCause, Request};
+use hasp_proto::server::cachers::Cachers;
 use hasp_proto::server::{self, ConnectionId, ServerCore};
 use hasp_proto::stream::{Down, Hello, News, Up};
 use hasp_proto::time::Time;
 
-use crate::state::{AppliedOutcome, Command, CreateSession, Genesis, LogEntry, Outcome, State, Write};
+use crate::state::{AppliedOutcome, Command, CreateSession, Genesis, LogEntry, Outcome, State};
 
+use absences::Absences;
+use handles::Handles;
 pub use lease::MasterLease;
 pub use proposals::BatchId;
 use proposals::{Proposals, Purpose};
-use requests::{Actor, Decision};
-use timers::{Timer, Timers};
-use waiting::{Queues, Waiter};
+use subscriptions::Subscriptions;
+use timers::Timers;
+use waiting::Queues;
 
 /// What this replica is and what its cell will be, if it begins it.
 #[derive(Clone, Debug)]
@@ -92,10 +104,14 @@ pub enum Input {
     NotProposed(BatchId),
     /// Nobody knows what became of a proposed batch.
     Unknown(BatchId),
+    /// Serve nobody from here on: the leadership is about to be handed over. What is in the log's hands may still
+    /// come to its end; wait for [`MasterCore::has_nothing_proposed`], not for long, and end with `Deposed`.
+    StepDown,
 }
 
 /// What a master wants done.
 #[derive(Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all outputs are of the large one")]
 pub enum Output {
     /// Send this on the connection.
     Send(ConnectionId, Down),
@@ -120,6 +136,22 @@ pub struct MasterCore {
     stalled: VecDeque<(SessionId, Request)>,
     /// Marks of settled answers that go into the log with the next batch.
     settled: BTreeMap<SessionId, RequestNumber>,
+    /// Who may cache what, and the rounds of invalidations.
+    cachers: Cachers,
+    /// Sessions that are over while they may still believe in a cache lease: until then their copies
+    /// count.
+    fading: Deadlines<SessionId>,
+    rounds: u64,
+    subscriptions: Subscriptions,
+    handles: Handles,
+    absences: Absences,
+    /// Opens of absent files that are looked at again then, in the order of their coming.
+    postponed: BTreeMap<(Time, u64), (SessionId, Request)>,
+    postponed_ever: u64,
+    /// Ephemeral nodes whose end is on its way through the log.
+    reaping: BTreeSet<(Name, Instance)>,
+    /// When something was last taken in.
+    now: Time,
     outputs: VecDeque<Output>,
 }
 
@@ -128,6 +160,7 @@ enum Phase {
     Following { leader: Option<u64> },
     Beginning,
     Serving,
+    SteppingDown,
 }
 
 impl MasterCore {
@@ -144,6 +177,16 @@ impl MasterCore {
             timers: Timers::default(),
             stalled: VecDeque::new(),
             settled: BTreeMap::new(),
+            cachers: Cachers::default(),
+            fading: Deadlines::default(),
+            rounds: 0,
+            subscriptions: Subscriptions::default(),
+            handles: Handles::default(),
+            absences: Absences::default(),
+            postponed: BTreeMap::new(),
+            postponed_ever: 0,
+            reaping: BTreeSet::new(),
+            now: Time::ZERO,
             outputs: VecDeque::new(),
             config,
         }
@@ -152,6 +195,12 @@ impl MasterCore {
     /// Whether clients are served.
     pub fn is_serving(&self) -> bool {
         self.phase == Phase::Serving
+    }
+
+    /// Whether a read would be answered at this time.
+    #[cfg(test)]
+    pub(crate) fn answers_reads(&self, now: Time) -> bool {
+        self.is_serving() && self.lease.would_hold(now)
     }
 
     /// Whether this replica leads but does not serve yet.
@@ -190,6 +239,7 @@ impl MasterCore {
     pub fn master_address(&self) -> Option<String> {
         let id = match self.phase {
             Phase::Following { leader } => leader?,
+            Phase::SteppingDown => return None,
             Phase::Beginning | Phase::Serving => self.config.replica,
         };
         self.config.addresses.get(&id).cloned()
@@ -212,6 +262,7 @@ impl MasterCore {
     fn not_master(&self) -> Error {
         let detail = match self.phase {
             Phase::Following { .. } => "this replica is not the master",
+            Phase::SteppingDown => "this replica hands its mastership over",
             Phase::Beginning | Phase::Serving => "this replica is about to become the master",
         };
         ErrorCode::NotMaster { hint: self.master_address() }.because(detail)
@@ -244,10 +295,14 @@ impl MasterCore {
             return self.begin_epoch();
         }
         self.phase = Phase::Serving;
-        self.server.speak_as_master(self.config.cell.clone(), self.state.epoch());
-        self.set_ceiling(now);
+        let genesis = self.state.genesis().expect("an epoch that began has a genesis");
+        let key = genesis.handle_key.clone();
+        self.server.speak_as_master(self.config.cell.clone(), self.state.epoch(), key);
         // The predecessor may have promised leases of the greatest length until just now.
-        let promised = LeaseEnds { session: now + LEASE_MAX, cache: now + LEASE_MAX };
+        let lease_max = self.state.lease_max();
+        self.server.set_lease_max(lease_max);
+        self.set_ceiling(now);
+        let promised = LeaseEnds { session: now + lease_max, cache: now + lease_max };
         let sessions: Vec<_> = self
             .state
             .sessions()
@@ -256,9 +311,13 @@ impl MasterCore {
         let news = News::FailOver { cell: self.config.cell.clone(), epoch: self.state.epoch() };
         for (id, holder) in sessions {
             self.server.adopt(id, holder, promised);
-            self.server.tell(now, id, news.clone());
+            // It may have cached anything, of which nothing is known here.
+            if let Some(told) = self.server.tell(now, id, news.clone()) {
+                self.cachers.suspect(id, told);
+            }
         }
         self.timers.start_all(now, &self.state);
+        self.reap_abandoned();
     }
 
     fn deposed(&mut self, leader: Option<u64>) {
@@ -273,7 +332,32 @@ impl MasterCore {
         self.timers = Timers::default();
         self.stalled.clear();
         self.settled.clear();
+        self.cachers = Cachers::default();
+        self.fading = Deadlines::default();
+        self.subscriptions = Subscriptions::default();
+        self.handles = Handles::default();
+        self.absences = Absences::default();
+        self.postponed.clear();
+        self.reaping.clear();
         self.lease.lose();
+    }
+
+    /// The master lease is given up for good before anything else: whoever takes over need not wait for it.
+    fn step_down(&mut self, now: Time) {
+        match self.phase {
+            Phase::Following { .. } | Phase::SteppingDown => {}
+            Phase::Beginning => self.deposed(None),
+            Phase::Serving => {
+                self.phase = Phase::SteppingDown;
+                self.lease.lose();
+                self.set_ceiling(now);
+            }
+        }
+    }
+
+    /// Whether everything that was given to the log has come to its end.
+    pub fn has_nothing_proposed(&self) -> bool {
+        !self.proposals.has_any()
     }
 
     fn set_ceiling(&mut self, now: Time) {
@@ -283,6 +367,9 @@ impl MasterCore {
     }
 
     fn quorum_acknowledged(&mut self, now: Time, sent: Time) {
+        if self.phase == Phase::SteppingDown {
+            return;
+        }
         self.lease.extend(sent);
         if self.is_serving() {
             self.set_ceiling(now);
@@ -304,12 +391,18 @@ impl MasterCore {
                 }
                 server::Output::Close(connection) => self.outputs.push_back(Output::Close(connection)),
                 server::Output::Admit(connection, id, hello) => self.admit(connection, id, hello),
+                // Its holder asks the next master, with the same number.
+                server::Output::Request(..) if self.phase == Phase::SteppingDown => {}
                 server::Output::Request(session, request) => self.request(now, session, request),
                 server::Output::Cancel(session, number) => self.cancel(session, number),
                 server::Output::Settled(session, below) => self.settle(now, session, below),
                 server::Output::Expired(session) => self.session_over(session, EndCause::Failed),
                 server::Output::Ended(session) => self.session_over(session, EndCause::Closed),
-                server::Output::Acknowledged(..) => {}
+                server::Output::Acknowledged(session, sequence) => self.acknowledged(session, sequence),
+                server::Output::CacheLeaseOver(session) => self.holds_nothing(session),
+                server::Output::WantsLease(lease) => {
+                    self.proposals.add(Command::RaiseLeaseMax(lease), Purpose::LeaseMax);
+                }
             }
         }
     }
@@ -344,6 +437,9 @@ impl MasterCore {
 
     fn session_over(&mut self, session: SessionId, cause: EndCause) {
         self.queues.drop_speaker(session);
+        self.fade(session, cause);
+        self.subscriptions.forget_speaker(session);
+        self.handles.forget(session);
         self.proposals.add(Command::EndSession { session, cause }, Purpose::SessionEnd(session, cause));
     }
 
@@ -364,263 +460,6 @@ impl MasterCore {
         self.timers.settled_flushed();
     }
 
-    // Requests.
-
-    fn request(&mut self, now: Time, session: SessionId, request: Request) {
-        let Some(holder) = self.server.holder(session) else { return };
-        let number = request.number;
-        let actor = match Actor::of(session, holder, &request) {
-            Ok(actor) => actor,
-            Err(error) => return self.answer(session, number, Err(error)),
-        };
-        if let Some(kept) = self.state.answered(actor.client, actor.number) {
-            let AppliedOutcome { position, outcome } = kept.clone();
-            let reply = requests::reply_of(&self.state, &actor, &request.op, outcome);
-            return self.answer_at(position, session, number, reply);
-        }
-        let busy = self.proposals.is_busy(actor.client);
-        match requests::decide(&self.state, &actor, &request.op, busy) {
-            Decision::Refuse(error) => self.answer(session, number, Err(error)),
-            Decision::Read(read) => {
-                if self.lease.holds(now) {
-                    let reply = read.answer(&self.state, &actor);
-                    self.answer(session, number, reply);
-                } else {
-                    self.stalled.push_back((session, request));
-                }
-            }
-            Decision::Write(write) => self.propose_write(session, actor, request, write),
-            Decision::Lock(waiter) => self.lock(session, actor, request, waiter),
-            Decision::Close { holder, needs_log } => {
-                for waiter in self.queues.drop_handle(&holder, actor.client) {
-                    let error = ErrorCode::Cancelled.because("the handle was closed");
-                    self.answer(waiter.speaker, waiter.number, Err(error));
-                }
-                if needs_log {
-                    self.propose_write(session, actor, request, Write::CloseHandle { holder });
-                } else {
-                    self.answer(session, number, Ok(Reply::Closed));
-                }
-            }
-            Decision::EndClient(cause) => self.end_client(session, &actor, number, cause),
-            Decision::Settle(marks) => {
-                for (client, below) in marks {
-                    self.settle(now, client, below);
-                }
-                self.answer(session, number, Ok(Reply::Noted));
-            }
-            Decision::Claim => self.claim_client(session, &actor, number),
-        }
-    }
-
-    fn propose_write(&mut self, speaker: SessionId, actor: Actor, request: Request, write: Write) {
-        let command = Command::ClientWrite(actor.write(write));
-        let request = Box::new(request);
-        self.proposals.add(command, Purpose::Request { speaker, actor, request });
-    }
-
-    fn propose_lock(&mut self, waiter: Waiter) {
-        let command = Command::ClientWrite(waiter.actor.write(waiter.lock.write()));
-        self.proposals.add(command, Purpose::Lock(Box::new(waiter)));
-    }
-
-    fn lock(&mut self, speaker: SessionId, actor: Actor, request: Request, lock: requests::LockRequest) {
-        let is_queued = self.queues.has_waiters(&lock.holder.name);
-        let is_held = lock.is_held(&self.state, actor.client);
-        let waiter = self.queues.arrive(speaker, actor, request.number, lock);
-        if !is_queued || is_held {
-            self.propose_lock(waiter);
-        } else if waiter.lock.waits {
-            self.queues.push(waiter);
-        } else {
-            self.answer(speaker, waiter.number, Err(ErrorCode::LockHeld.because("others wait for the lock")));
-        }
-    }
-
-    fn end_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber, cause: EndCause) {
-        for waiter in self.queues.drop_client(actor.client) {
-            let error = ErrorCode::Cancelled.because("the client is gone");
-            self.answer(waiter.speaker, waiter.number, Err(error));
-        }
-        let (client, claim) = (actor.client, actor.claim);
-        let command = Command::EndClient { session: client, via: session, claim, cause };
-        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
-    }
-
-    /// A client of which nothing is known, and nothing is about to be, need not be claimed.
-    fn claim_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber) {
-        let (client, claim) = (actor.client, actor.claim);
-        if self.state.client(client).is_none() && !self.proposals.is_busy(client) {
-            return self.answer(session, number, Ok(Reply::Noted));
-        }
-        let command = Command::ClaimClient { session: client, via: session, claim };
-        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
-    }
-
-    fn cancel(&mut self, session: SessionId, number: RequestNumber) {
-        if self.queues.drop_request(session, number) {
-            self.answer(session, number, Err(ErrorCode::Cancelled.because("by the caller")));
-        }
-    }
-
-    fn answer(&mut self, session: SessionId, number: RequestNumber, result: Result<Reply, Error>) {
-        self.answer_at(self.state.position(), session, number, result);
-    }
-
-    fn answer_at(
-        &mut self,
-        position: Position,
-        session: SessionId,
-        number: RequestNumber,
-        result: Result<Reply, Error>,
-    ) {
-        self.server.answer(session, Answer { number, position: Some(position), result });
-    }
-
-    // The log.
-
-    fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<AppliedOutcome>, state: State) {
-        self.state = state;
-        let Some(purposes) = self.proposals.take(batch) else { return };
-        assert_eq!(purposes.len(), outcomes.len(), "one outcome for each command");
-        let mut touched = BTreeSet::new();
-        for (purpose, applied) in purposes.into_iter().zip(outcomes) {
-            if matches!(applied.outcome, Outcome::Rejected(_)) && purpose != Purpose::Epoch {
-                // `fail-1`: another epoch has begun. Nothing that was promised under this one stands.
-                self.deposed(None);
-                return self.begin_epoch();
-            }
-            self.command_applied(now, purpose, applied, &mut touched);
-        }
-        for name in touched {
-            self.pump(&name);
-        }
-    }
-
-    fn command_applied(
-        &mut self,
-        now: Time,
-        purpose: Purpose,
-        applied: AppliedOutcome,
-        touched: &mut BTreeSet<Name>,
-    ) {
-        let AppliedOutcome { position, outcome } = applied;
-        match &outcome {
-            Outcome::SessionEnded { unlocked } | Outcome::ClientEnded { unlocked } => {
-                for name in unlocked {
-                    self.timers.start_delays(now, &self.state, name);
-                    touched.insert(name.clone());
-                }
-            }
-            _ => {}
-        }
-        match purpose {
-            Purpose::Epoch => self.epoch_began(now, &outcome),
-            Purpose::Admission(connection, id, hello) => self.session_created(now, connection, id, &hello),
-            Purpose::SessionEnd(session, _) => {
-                self.server.forget(session);
-                self.timers.start_claim_windows(now, &self.state);
-            }
-            Purpose::Word { speaker, number, .. } => {
-                let result = match outcome {
-                    Outcome::Failed(error) => Err(error),
-                    _ => Ok(Reply::Noted),
-                };
-                self.answer_at(position, speaker, number, result);
-            }
-            Purpose::LockDelayEnd(name) => {
-                touched.insert(name);
-            }
-            Purpose::Housekeeping => {}
-            Purpose::Request { speaker, actor, request } => {
-                if let Some(name) = self.lock_touched_by(&request.op) {
-                    touched.insert(name);
-                }
-                let result = requests::reply_of(&self.state, &actor, &request.op, outcome);
-                self.answer_at(position, speaker, request.number, result);
-            }
-            Purpose::Lock(waiter) => {
-                touched.insert(waiter.lock.holder.name.clone());
-                self.lock_tried(position, *waiter, outcome);
-            }
-        }
-    }
-
-    fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome) {
-        let is_busy = matches!(outcome, Outcome::LockHeld | Outcome::LockDelayed { .. });
-        if is_busy && waiter.lock.waits && self.server.holder(waiter.speaker).is_some() {
-            return self.queues.put_back(waiter);
-        }
-        let result = requests::lock_reply_of(outcome);
-        self.answer_at(position, waiter.speaker, waiter.number, result);
-    }
-
-    /// The node whose lock may have changed hands by this operation.
-    fn lock_touched_by(&self, op: &Op) -> Option<Name> {
-        match op {
-            Op::Release(token) | Op::Close(token) | Op::Delete(token) => {
-                Some(token.claimed_body()?.name).filter(|name| self.queues.has_waiters(name))
-            }
-            Op::Acquire(..)
-            | Op::TryAcquire(..)
-            | Op::Open(_)
-            | Op::GetContentsAndStat(_)
-            | Op::GetStat(_)
-            | Op::ReadDir(_)
-            | Op::SetContents { .. }
-            | Op::EndClient(_)
-            | Op::Settle(_)
-            | Op::Claim => None,
-        }
-    }
-
-    /// Proposes the lock for those whose turn it is.
-    fn pump(&mut self, name: &Name) {
-        let (ready, stale) = self.queues.next(name, self.state.node(name));
-        for waiter in stale {
-            let error = ErrorCode::StaleHandle.because(format!("{name} was deleted"));
-            self.answer(waiter.speaker, waiter.number, Err(error));
-        }
-        for waiter in ready {
-            self.propose_lock(waiter);
-        }
-    }
-
-    fn unknown(&mut self, batch: BatchId) {
-        let Some(purposes) = self.proposals.take(batch) else { return };
-        let unknown = || ErrorCode::Unavailable.because("the outcome is unknown");
-        for purpose in purposes {
-            match purpose {
-                // `fail-3`: the holder asks again with the same number and learns the true result.
-                Purpose::Request { speaker, request, .. } => {
-                    self.answer(speaker, request.number, Err(unknown()))
-                }
-                Purpose::Lock(waiter) => {
-                    self.answer(waiter.speaker, waiter.number, Err(unknown()));
-                    self.pump(&waiter.lock.holder.name);
-                }
-                Purpose::Word { speaker, number, .. } => self.answer(speaker, number, Err(unknown())),
-                Purpose::Admission(connection, ..) => self.server.refuse(connection, unknown()),
-                Purpose::SessionEnd(session, cause) => self.session_over(session, cause),
-                Purpose::Epoch => self.begin_epoch(),
-                Purpose::LockDelayEnd(_) | Purpose::Housekeeping => {}
-            }
-        }
-    }
-
-    fn timer_due(&mut self, timer: Timer) {
-        match timer {
-            Timer::LockDelay { name, instance, began } => {
-                let command = Command::EndLockDelay { name: name.clone(), instance, began };
-                self.proposals.add(command, Purpose::LockDelayEnd(name));
-            }
-            Timer::ClaimWindow { session, orphaned_at } => {
-                self.proposals.add(Command::OrphanEnd { session, orphaned_at }, Purpose::Housekeeping);
-            }
-            Timer::FlushSettled => self.flush_settled(),
-        }
-    }
-
     /// After every input: hands out what has come together.
     fn settle_outputs(&mut self, now: Time) {
         self.drain_server(now);
@@ -638,6 +477,8 @@ impl MasterCore {
     pub fn check_invariants(&self) {
         self.server.check_invariants();
         self.queues.check_invariants();
+        self.cachers.check_invariants();
+        self.subscriptions.check_invariants();
         if matches!(self.phase, Phase::Following { .. }) {
             assert_eq!(self.server.session_count(), 0, "only a master has sessions");
         }
@@ -649,6 +490,7 @@ impl Core for MasterCore {
     type Output = Output;
 
     fn handle(&mut self, now: Time, input: Input) {
+        self.now = now;
         match input {
             Input::Connected(connection) => self.server.connected(connection),
             Input::Received(connection, items) => {
@@ -667,19 +509,27 @@ impl Core for MasterCore {
             Input::Applied(batch, outcomes, state) => self.applied(now, batch, outcomes, state),
             Input::NotProposed(batch) => self.proposals.put_back(now, batch),
             Input::Unknown(batch) => self.unknown(batch),
+            Input::StepDown => self.step_down(now),
         }
         self.settle_outputs(now);
     }
 
     fn handle_timeout(&mut self, now: Time) {
-        if self.is_serving() && !self.lease.holds(now) {
-            self.set_ceiling(now);
-        } else {
-            self.server.handle_timeout(now);
+        self.now = now;
+        if self.phase != Phase::SteppingDown {
+            if self.is_serving() && !self.lease.holds(now) {
+                self.set_ceiling(now);
+            } else {
+                self.server.handle_timeout(now);
+            }
         }
         while let Some(timer) = self.timers.pop_due(now) {
             self.timer_due(timer);
         }
+        while let Some(session) = self.fading.pop_due(now) {
+            self.holds_nothing(session);
+        }
+        self.take_up_postponed(now);
         self.proposals.resume(now);
         self.settle_outputs(now);
     }
@@ -692,7 +542,10 @@ impl Core for MasterCore {
         // Without a master lease nothing is granted and nobody runs out: the next acknowledgement
         // of a quorum, or the end of the mastership, is what moves things on.
         let server = self.server.poll_timeout().filter(|_| !self.lease.is_lost());
-        [server, self.timers.next(), self.proposals.retry_at()]
+        let postponed =
+            self.postponed.keys().next().map(|(at, _)| (*at, "an absent file is looked for again"));
+        let fading = self.fading.first().map(|at| (at, "the cache lease of a session that is over ends"));
+        [server, self.timers.next(), self.proposals.retry_at(), postponed, fading]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

@@ -20,13 +20,13 @@ use hasp_rt::env::Env;
 use hasp_rt::rpc::session::HaspService;
 use hasp_rt::rpc::{Profile, outboxes, server};
 use hasp_rt::transport::Listener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::master::{Input, MasterConfig, MasterCore};
+use crate::master::{MasterConfig, MasterCore};
 use crate::replica::{Replica, ReplicaConfig, StartError, Timing};
 use crate::state::State;
 
-use pump::Pump;
+use pump::{Leave, Pump};
 use sessions::{Effects, MasterDriver, Sessions};
 pub use status::Status;
 
@@ -52,6 +52,8 @@ pub struct CellConfig {
     pub timing: Timing,
     /// Log entries between snapshots.
     pub snapshot_after: u64,
+    /// Log entries kept behind a snapshot, for replicas that lag a little. One that lags more gets the snapshot.
+    pub keep_after_snapshot: u64,
 }
 
 impl CellConfig {
@@ -66,6 +68,7 @@ impl CellConfig {
             map,
             timing: Timing::default(),
             snapshot_after: 20_000,
+            keep_after_snapshot: 2_000,
         }
     }
 
@@ -92,6 +95,7 @@ impl CellConfig {
         Ok(ReplicaConfig {
             timing: self.timing,
             snapshot_after: self.snapshot_after,
+            keep_after_snapshot: self.keep_after_snapshot,
             ..ReplicaConfig::new(self.cell.as_str(), self.id, self.addresses()?, self.dir.clone())
         })
     }
@@ -134,6 +138,7 @@ pub struct CellServer {
     status: Status,
     driver: Arc<MasterDriver>,
     dead: watch::Receiver<Option<String>>,
+    leave: mpsc::Sender<Leave>,
     env: Env,
 }
 
@@ -196,6 +201,7 @@ impl CellServer {
         let core = master_core(&config, addresses, &env);
         let driver = Arc::new(Driver::new(core, Effects::new(proposals), env.clock.clone()));
         let (dead, is_dead) = watch::channel(None);
+        let (leave, left) = mpsc::channel(1);
         let pump = Pump::new(replica.clone(), driver.clone(), config.timing, env.clock.clone(), dead);
         let sessions = Arc::new(Sessions::new(driver.clone(), pump.lease_view()));
         let status = Status::new(&config, address.clone(), driver.clone(), replica.clone(), is_dead.clone());
@@ -207,7 +213,7 @@ impl CellServer {
         });
         let token = env.tasks.token().clone();
         env.tasks.spawn("cell-pump", async move {
-            token.run_until_cancelled(pump.run(proposed)).await.unwrap_or(())
+            token.run_until_cancelled(pump.run(proposed, left)).await.unwrap_or(())
         });
         let token = env.tasks.token().clone();
         env.tasks.spawn("cell-rates", {
@@ -230,7 +236,7 @@ impl CellServer {
             admin::serve(&env.tasks, listener, status.metrics(), move || ready.is_ready());
             address
         });
-        Ok(Self { address, admin, replica, status, driver, dead: is_dead, env })
+        Ok(Self { address, admin, replica, status, driver, dead: is_dead, leave, env })
     }
 
     /// Where it listens.
@@ -264,13 +270,23 @@ impl CellServer {
         }
     }
 
-    /// Hands mastership over if it has it, then stops.
-    pub async fn shutdown(self) {
-        // Nothing is answered from here on: the successor need not wait for this master's lease.
-        self.driver.input(Input::Deposed(None));
-        if let Err(error) = self.replica.hand_over().await {
-            tracing::debug!(%error, "no hand-over");
+    async fn hand_over(&self) {
+        let willing = self.replica.willing_successors().await;
+        let (done, is_done) = oneshot::channel();
+        if self.leave.send(Leave { willing, done }).await.is_err() {
+            return; // The replica is dead.
         }
+        let clock = &self.env.clock;
+        tokio::select! {
+            _done_or_dead = is_done => {}
+            () = clock.sleep(STOP_PATIENCE) => tracing::warn!("stops without having handed over"),
+        }
+    }
+
+    /// Hands mastership over if it has it, then stops: what was proposed comes to its end, another replica takes over,
+    /// and clients are told where it is. Takes a few milliseconds, and some seconds at most.
+    pub async fn shutdown(self) {
+        self.hand_over().await;
         if let Err(unfinished) = self.env.tasks.drain(STOP_PATIENCE).await {
             tracing::warn!(%unfinished, "stops without them");
         }
@@ -300,3 +316,6 @@ fn master_core(config: &CellConfig, addresses: BTreeMap<u64, String>, env: &Env)
     };
     MasterCore::new(master, config.timing.election_max)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,18 +6,25 @@
 //! clones while entries go on being applied.
 //!
 //! Here the parts are put together; each owns its fields and its rules: `tree` and `node` what is stored,
-//! `lock` who holds what, `sessions` and `clients` who may ask, `writes` what can be asked, `genesis` how a cell
-//! begins, `snapshot` and `codec` the bytes.
+//! `lock` who holds what, `access` who may do what, `quotas` how much there may be, `system` the files that say so,
+//! `sessions` and `clients` who may ask, `writes` and `ephemeral` what can be asked, `genesis` how a cell begins,
+//! `divergence` whether replicas agree, `snapshot` and `codec` the bytes.
 
+mod access;
 mod clients;
 mod codec;
 mod command;
+mod divergence;
+mod ephemeral;
 mod genesis;
+mod invariants;
 mod lock;
 mod node;
 mod outcome;
+mod quotas;
 mod sessions;
 mod snapshot;
+mod system;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,13 +35,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hasp_proto::id::{Claim, Epoch, Instance, RequestNumber, SessionId};
+use hasp_proto::limits::{LEASE, LEASE_MAX};
 use hasp_proto::name::Name;
 use hasp_proto::position::Position;
 use hasp_proto::request::EndCause;
 
-pub use clients::{ClientRecord, LockId};
+pub use access::Access;
+pub use clients::{ClientRecord, NodeHandle};
 pub use codec::DecodeError;
-pub use command::{ClientWrite, Command, Create, CreateSession, Genesis, Holder, LogEntry, Write};
+pub use command::{ClientWrite, Command, Create, CreateSession, Genesis, Guard, Holder, LogEntry, Write};
 pub use lock::{DelayMark, HolderId, Lock, MarkId};
 pub use node::Node;
 pub use outcome::{AppliedOutcome, Outcome, Rejection};
@@ -42,11 +51,13 @@ pub use sessions::SessionRecord;
 pub use snapshot::SnapshotError;
 
 use clients::Clients;
+use divergence::Note;
 use sessions::Sessions;
+use system::System;
 use tree::Tree;
 
 /// The state of one cell after some prefix of its log; the default is the state before the first entry.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default)]
 pub struct State {
     /// `None` until the first `MasterEpoch`.
     genesis: Option<Arc<Genesis>>,
@@ -56,9 +67,37 @@ pub struct State {
     index: u64,
     /// The last instance number or generation given out.
     stamp: u64,
+    /// The longest lease that was ever to be allowed; zero if none was.
+    lease_max: Duration,
     tree: Tree,
+    /// What files of the tree say.
+    system: System,
     sessions: Sessions,
     clients: Clients,
+    /// This replica's own, no part of the state.
+    note: Option<Note>,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            genesis,
+            epoch,
+            master,
+            index,
+            stamp,
+            lease_max,
+            tree,
+            system,
+            sessions,
+            clients,
+            note: _,
+        } = self;
+        (genesis, epoch, master, index) == (&other.genesis, &other.epoch, &other.master, &other.index)
+            && (stamp, lease_max) == (&other.stamp, &other.lease_max)
+            && (tree, system) == (&other.tree, &other.system)
+            && (sessions, clients) == (&other.sessions, &other.clients)
+    }
 }
 
 /// What the log does.
@@ -95,6 +134,10 @@ impl State {
             Command::Settle(clients) => self.settle(clients),
             Command::EndLockDelay { name, instance, began } => self.end_lock_delay(name, *instance, *began),
             Command::OrphanEnd { session, orphaned_at } => self.orphan_end(*session, *orphaned_at),
+            Command::Reap { name, instance } => self.reap(name, *instance),
+            Command::RaiseLeaseMax(lease_max) => self.raise_lease_max(*lease_max),
+            Command::TakeChecksum => self.take_checksum(),
+            Command::CompareChecksum { index, checksum } => self.compare_checksum(*index, *checksum),
         };
         self.conclude(outcome)
     }
@@ -110,6 +153,7 @@ impl State {
                 return Outcome::Rejected(Rejection::NoGenesis);
             };
             genesis::plant(genesis, &mut self.tree, &mut self.stamp);
+            self.system = System::read_all(genesis, &self.tree).expect("what was just planted is good");
             self.genesis = Some(Arc::new(genesis.clone()));
         }
         self.epoch = self.epoch.next();
@@ -192,11 +236,18 @@ impl State {
         Outcome::Noted
     }
 
-    /// Takes everything off a client: its answers, and its locks, which are free at once or after their
-    /// lock-delay. Names of the nodes unlocked, in order, each once.
+    /// No lease is ever longer than the limit, whatever a master asks for.
+    fn raise_lease_max(&mut self, lease_max: Duration) -> Outcome {
+        self.lease_max = self.lease_max.max(lease_max.min(LEASE_MAX));
+        Outcome::Noted
+    }
+
+    /// Takes everything off a client: its answers, its handles on ephemeral nodes, and its locks, which are
+    /// free at once or after their lock-delay. Names of the nodes unlocked, in order, each once.
     fn strip(&mut self, session: SessionId, cause: EndCause) -> Vec<Name> {
         let mut unlocked = Vec::new();
-        for LockId { name, instance, opened_by } in self.clients.strip(session) {
+        let (locks, opens) = self.clients.strip(session);
+        for NodeHandle { name, instance, opened_by } in locks {
             let node =
                 self.tree.get_mut(&name, instance).expect("locks are listed only on nodes that are there");
             let holder = HolderId { session, opened_by };
@@ -208,6 +259,9 @@ impl State {
             unlocked.push(name);
         }
         unlocked.dedup();
+        for handle in opens {
+            self.take_off_record(session, &handle);
+        }
         unlocked
     }
 
@@ -311,52 +365,19 @@ impl State {
         })
     }
 
-    /// What must always hold.
-    ///
-    /// # Panics
-    /// If it does not. Walks everything: for tests.
-    pub fn check_invariants(&self) {
-        self.tree.check_invariants(self.stamp);
-        for (session, record) in self.clients.iter() {
-            self.check_client(session, record);
-        }
-        for (session, _) in self.sessions.iter() {
-            assert!(self.clients.get(session).is_some(), "{session:?} has a client record");
-        }
-        for (name, node) in self.tree.iter() {
-            for (HolderId { session, opened_by }, _) in node.lock.holders() {
-                let lock = LockId { name: name.clone(), instance: node.instance, opened_by };
-                let lists = self.clients.get(session).is_some_and(|record| record.holds(&lock));
-                assert!(lists, "{session:?} lists the lock it holds on {name}");
-            }
-        }
+    /// The longest lease that any master may have granted (`lease-5`).
+    pub fn lease_max(&self) -> Duration {
+        self.lease_max.max(LEASE)
     }
 
-    fn check_client(&self, session: SessionId, record: &ClientRecord) {
-        let has_own_session = self.sessions.contains(session);
-        match (record.via, record.orphaned_at) {
-            (None, orphaned_at) => {
-                assert!(has_own_session && orphaned_at.is_none(), "{session:?} speaks for itself")
-            }
-            (Some(proxy), None) => assert!(self.sessions.is_tier(proxy), "{session:?} has a speaker"),
-            (Some(_), Some(at)) => assert!(at <= self.index, "{session:?} was orphaned in the past"),
-        }
-        assert!(
-            has_own_session || !record.is_idle(),
-            "proxy-1: nothing is known of {session:?} without need"
-        );
-        let unsettled = record.answers().all(|(number, _)| number >= record.settled_below);
-        assert!(unsettled, "{session:?}: settled answers are forgotten");
-        let past = record.answers().all(|(_, kept)| !self.position().is_before(&kept.position));
-        assert!(past, "{session:?}: what was answered took effect in the past");
-        for LockId { name, instance, opened_by } in record.locks() {
-            let holder = HolderId { session, opened_by: *opened_by };
-            let node = self.tree.get(name).filter(|node| node.instance == *instance);
-            assert!(
-                node.is_some_and(|node| node.lock.is_held_by(holder)),
-                "{session:?} holds {name} as listed"
-            );
-        }
+    /// Whether the acquisition stands: that very instance, held in that mode under that generation.
+    pub fn sequencer_stands(&self, guard: &Guard) -> bool {
+        let Guard { name, instance, mode, lock_generation } = guard;
+        self.tree.get(name).is_some_and(|node| {
+            node.instance == *instance
+                && node.lock.mode() == Some(*mode)
+                && node.lock_generation == *lock_generation
+        })
     }
 }
 

@@ -1,16 +1,21 @@
-//! Elects a leader among any number of these programs, and shows who it is.
+//! Elects a leader among any number of these programs, and shows who it is (paper §2.6).
 //!
 //! ```sh
 //! cargo run -p hasp-client --example leader_election -- --connect 127.0.0.1:7000 --name alice
 //! ```
 //!
-//! Each campaigns by waiting for the lock of one file. Who gets it writes its name there, for
-//! others to read, and leads for a few seconds; then it makes way for the next, a few terms long.
+//! Each campaigns by waiting for the lock of one file. Who gets it writes its name there, and the
+//! others are told that the file changed and read who leads. The leader shows its sequencer to the
+//! services that it uses, so that they can tell its requests from those of a leader of yesterday. After a few
+//! seconds it makes way for the next, a few terms long.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hasp_client::{Client, ConnectOptions, Env, Handle, LockMode, OpenOptions, SessionEvent};
+use hasp_client::{
+    Client, ConnectOptions, Env, EventKind, EventMask, Handle, HandleEvent, LockMode, OpenOptions, Sequencer,
+    SessionEvent,
+};
 
 const FILE: &str = "/ls/local/example-leader";
 const TERMS: usize = 3;
@@ -22,21 +27,63 @@ async fn main() -> anyhow::Result<()> {
     let (connect, name) = arguments()?;
     let env = Env::system().context("draw random numbers")?;
     let client = Client::connect(ConnectOptions::new(connect), &env).await.context("connect")?;
-    let leader = client.open(FILE, OpenOptions::create_file("")).await.context("open the file")?.handle;
+    let events = EventMask::of([EventKind::ContentsModified, EventKind::HandleInvalid]);
+    let options = OpenOptions::create_file("").events(events);
+    let file = client.open(FILE, options).await.context("open the file")?.handle;
     for term in 1..=TERMS {
-        tell_leader(&leader).await?;
-        // If the time is up, the request is cancelled: nobody is left leading by accident.
-        let acquiring = tokio::time::timeout(CAMPAIGN_MAX, leader.acquire(LockMode::Exclusive)).await;
-        let acquired = acquiring.context("campaign: others lead for too long")?.context("acquire")?;
-        leader.set_contents(name.clone(), None).await.context("write the name")?;
-        println!("{name} leads, term {term} of {TERMS}, lock generation {}", acquired.lock_generation);
+        let sequencer = tokio::select! {
+            elected = campaign(&file, &name) => elected?,
+            watched = watch(&file) => return watched,
+        };
+        println!("{name} leads, term {term} of {TERMS}, lock generation {}", sequencer.lock_generation());
+        serve(&client, &sequencer).await?;
         lead(&client).await?;
-        leader.release().await.context("release")?;
+        file.clear_sequencer();
+        file.release().await.context("release")?;
         println!("{name} made way");
         // Who waits gets the lock before we ask again.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     client.close().await;
+    Ok(())
+}
+
+/// Waits to be elected, then says who leads.
+async fn campaign(file: &Handle, name: &str) -> anyhow::Result<Sequencer> {
+    // If the time is up, the request is cancelled: nobody is left leading by accident.
+    let acquiring = tokio::time::timeout(CAMPAIGN_MAX, file.acquire(LockMode::Exclusive)).await;
+    acquiring.context("campaign: others lead for too long")?.context("acquire")?;
+    let sequencer = file.get_sequencer().await.context("get a sequencer")?;
+    // From here on a write of ours takes effect only while we lead, however late it arrives.
+    file.set_sequencer(&sequencer);
+    file.set_contents(name.to_owned(), None).await.context("write the name")?;
+    Ok(sequencer)
+}
+
+/// Tells who leads whenever that changes, for as long as the file is there.
+async fn watch(file: &Handle) -> anyhow::Result<()> {
+    let mut events = file.events();
+    loop {
+        let read = file.get_contents_and_stat().await.context("read the name")?;
+        match String::from_utf8_lossy(&read.contents) {
+            name if name.is_empty() => println!("nobody has led yet"),
+            name => println!("elected last: {name}"),
+        }
+        match events.next().await {
+            // What is read after an event is what it told of, or newer.
+            Some(HandleEvent::Happened(_) | HandleEvent::EventsLost(_)) => {}
+            Some(HandleEvent::Invalid(error)) => bail!("the file is lost: {error}"),
+            None => bail!("the file is closed"),
+        }
+    }
+}
+
+/// What a service does that the leader uses: it is shown the sequencer, here as text, and works for
+/// the leader only while it stands.
+async fn serve(service: &Client, shown: &Sequencer) -> anyhow::Result<()> {
+    let sequencer: Sequencer = shown.to_string().parse().context("read the sequencer")?;
+    service.check_sequencer(&sequencer).await.context("check the sequencer")?;
+    println!("a service takes orders from the holder of generation {}", sequencer.lock_generation());
     Ok(())
 }
 
@@ -58,15 +105,6 @@ async fn lead(client: &Client) -> anyhow::Result<()> {
             },
         }
     }
-}
-
-async fn tell_leader(leader: &Handle) -> anyhow::Result<()> {
-    let file = leader.get_contents_and_stat().await.context("read the name")?;
-    match String::from_utf8_lossy(&file.contents) {
-        name if name.is_empty() => println!("nobody has led yet"),
-        name => println!("the last to lead was {name}"),
-    }
-    Ok(())
 }
 
 fn arguments() -> anyhow::Result<(Vec<String>, String)> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hasp_proto::id::SessionId;
 use hasp_proto::name::Name;
-use hasp_proto::request::{Op, Reply};
+use hasp_proto::request::{Op, Open, Reply};
+use hasp_proto::sequencer::SequencerToken;
 use hasp_router::links::Connections;
 use hasp_router::upstream::{Begin, Hosts, UpstreamConfig, UpstreamCore};
 use hasp_rt::env::Env;
@@ -12,11 +13,14 @@ use hasp_rt::rpc::Profile;
 use tokio::sync::oneshot;
 
 use crate::connect::{ConnectError, ConnectOptions, Service, Tried};
-use crate::engine::{Engine, Welcomed};
+use crate::core::{Call, CoreOptions, HandleNumber, Opening};
+use crate::engine::{Engine, Heard, Welcomed};
 use crate::error::CallError;
 use crate::events::Events;
-use crate::handle::{Handle, Opened};
+use crate::handle::{Done, Handle, Opened};
 use crate::open::{IntoName, OpenOptions};
+use crate::root::Root;
+use crate::sequencer::Sequencer;
 use crate::timers::Timers;
 
 /// A session with the service. A clone is the same session; it ends when the last clone and the
@@ -29,6 +33,28 @@ pub struct Client {
 /// Ends with the last that needs it.
 pub(crate) struct Session {
     pub(crate) engine: Arc<Engine>,
+}
+
+impl Session {
+    /// Opens a node; `base` is the handle on the directory that the name is relative to.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        open: Open,
+        opening: Opening,
+        base: Option<(HandleNumber, Option<SequencerToken>)>,
+    ) -> Result<Opened, CallError> {
+        let (on, guard) = base.map_or((None, None), |(on, guard)| (Some(on), guard));
+        let Heard { answer, handle } =
+            self.engine.ask(Call { op: Op::Open(open), guard, on, opening }).await?;
+        match (answer.result, handle, answer.position) {
+            (Ok(Reply::Opened { handle: token, created, stat }), Some(handle), position) => {
+                let handle = Handle::new(self.clone(), handle, token, &stat);
+                Ok(Opened { handle, created, stat, position })
+            }
+            (Ok(_), ..) => Err(CallError::wrong_reply()),
+            (Err(error), _, position) => Err(CallError::new(error, position)),
+        }
+    }
 }
 
 impl Drop for Session {
@@ -93,7 +119,12 @@ impl Client {
         let connections = connections.unwrap_or_else(|| Connections::dedicated(env, Profile::clients()));
         let timers = options.timers.clone().unwrap_or_else(|| Timers::new(env));
         let upstream = UpstreamCore::new(env.clock.now(), config);
-        let engine = Engine::start(env, upstream, connections, &timers, welcomed);
+        let options = CoreOptions {
+            principal: options.principal.clone(),
+            cache_bytes: options.cache.then_some(options.cache_bytes),
+            ends_idle: options.ends_idle,
+        };
+        let engine = Engine::start(env, upstream, &options, connections, &timers, welcomed);
         Self { session: Arc::new(Session { engine }) }
     }
 
@@ -104,14 +135,24 @@ impl Client {
     /// `InvalidName` and `TooLarge` before anything is sent; else as the service says: `NotFound`,
     /// `AlreadyExists`, `NotADirectory`, `PermissionDenied`, `SessionExpired`.
     pub async fn open(&self, name: impl IntoName, options: OpenOptions) -> Result<Opened, CallError> {
-        let open = options.for_node(name.into_name()?)?;
-        let name = open.name.clone();
-        let answer = self.session.engine.ask(Op::Open(open)).await?;
+        let opening = options.opening();
+        self.session.open(options.for_node(name.into_name()?, None)?, opening, None).await
+    }
+
+    /// The root of the first host's namespace, to open names relative to.
+    pub fn root(&self) -> Root {
+        Root::new(self.clone())
+    }
+
+    /// Asks the cell that made a sequencer whether its acquisition still stands.
+    ///
+    /// # Errors
+    /// `SequencerInvalid` if it does not, or was never made by that cell; `SessionExpired`.
+    pub async fn check_sequencer(&self, sequencer: &Sequencer) -> Result<Done, CallError> {
+        let op = Op::CheckSequencer(sequencer.token().clone());
+        let answer = self.session.engine.ask(op.into()).await?.answer;
         match (answer.result, answer.position) {
-            (Ok(Reply::Opened { handle, created, stat }), position) => {
-                let handle = Handle::new(self.session.clone(), name, handle, &stat);
-                Ok(Opened { handle, created, stat, position })
-            }
+            (Ok(Reply::SequencerStands), position) => Ok(Done { position }),
             (Ok(_), _) => Err(CallError::wrong_reply()),
             (Err(error), position) => Err(CallError::new(error, position)),
         }

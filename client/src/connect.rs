@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use hasp_proto::client::cache::CACHE_BYTES;
 use hasp_proto::convert::map_from_wire;
 use hasp_proto::limits::{GRACE, PRINCIPAL_BYTES_MAX};
 use hasp_proto::wire::v1::locate_reply::Host;
@@ -40,6 +41,13 @@ pub struct ConnectOptions {
     pub grace: Duration,
     /// Who wakes the client; `None`: a task of its own. Thousands of clients should share one.
     pub timers: Option<Timers>,
+    /// Whether to keep what is read and answer with it, as strict as if the service were asked.
+    pub cache: bool,
+    /// How many bytes to keep, about.
+    pub cache_bytes: usize,
+    /// Whether to end a session that has had no handles and no calls for a minute. The next call begins
+    /// another, and nobody is told.
+    pub ends_idle: bool,
 }
 
 impl ConnectOptions {
@@ -52,6 +60,9 @@ impl ConnectOptions {
             connections: None,
             grace: GRACE,
             timers: None,
+            cache: true,
+            cache_bytes: CACHE_BYTES,
+            ends_idle: true,
         }
     }
 

@@ -6,21 +6,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hasp_proto::client::{Event, Status};
 use hasp_proto::error::Error;
-use hasp_proto::handle::HandleToken;
 use hasp_proto::id::CellName;
 use hasp_proto::machine::Core as _;
-use hasp_proto::request::{Answer, Op};
+use hasp_proto::request::Answer;
 use hasp_proto::stream::Down;
 use hasp_router::links::{Connections, LinkEvents, Links};
 use hasp_router::upstream::{Held, LinkId, UpstreamCore};
+use hasp_rt::clock::Clock;
 use hasp_rt::driver::{Driver, Effects};
 use hasp_rt::env::Env;
 use tokio::sync::{Notify, oneshot};
 
-use crate::core::{ApplicationCore, CallId, Input, Output, acquires};
+use crate::core::{
+    ApplicationCore, Brought, Call, CallId, CoreOptions, HandleNumber, Input, OpenHandle, Output,
+};
 use crate::error::CallError;
 use crate::events::{Announcer, Events};
+use crate::handle_state::HandleState;
 use crate::timers::{Alarm, Sleeper, Timers};
+use crate::view::Views;
 
 /// What came of the first attempt to be welcomed.
 pub(crate) type Welcomed = Result<(), Error>;
@@ -29,6 +33,7 @@ pub(crate) type Welcomed = Result<(), Error>;
 pub(crate) struct Engine {
     this: Weak<Self>,
     driver: Driver<ApplicationCore, Outside>,
+    clock: Arc<dyn Clock>,
     alarm: Alarm,
     next_call: AtomicU64,
 }
@@ -37,11 +42,21 @@ pub(crate) struct Engine {
 struct Outside {
     links: Links,
     /// Who waits, by call.
-    callers: Mutex<BTreeMap<CallId, oneshot::Sender<Answer>>>,
+    callers: Mutex<BTreeMap<CallId, oneshot::Sender<Heard>>>,
+    /// Handles that are open.
+    handles: Mutex<BTreeMap<HandleNumber, Arc<HandleState>>>,
+    views: Views,
     announcer: Announcer,
     /// Who waits for the first Welcome.
     welcome: Mutex<Option<oneshot::Sender<Welcomed>>>,
     ended: Notify,
+}
+
+/// An answer, and the handle that it brought.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) answer: Answer,
+    pub(crate) handle: Option<Arc<HandleState>>,
 }
 
 impl Engine {
@@ -50,6 +65,7 @@ impl Engine {
     pub(crate) fn start(
         env: &Env,
         upstream: UpstreamCore,
+        options: &CoreOptions,
         connections: Connections,
         timers: &Timers,
         welcomed: oneshot::Sender<Welcomed>,
@@ -58,33 +74,46 @@ impl Engine {
             let outside = Outside {
                 links: Links::new(connections, engine.clone()),
                 callers: Mutex::default(),
+                handles: Mutex::default(),
+                views: Views::default(),
                 announcer: Announcer::default(),
                 welcome: Mutex::new(Some(welcomed)),
                 ended: Notify::new(),
             };
-            let driver = Driver::new(ApplicationCore::new(upstream), outside, env.clock.clone());
-            Self { this: engine.clone(), driver, alarm: timers.alarm(), next_call: AtomicU64::new(1) }
+            let driver = Driver::new(ApplicationCore::new(upstream, options), outside, env.clock.clone());
+            Self {
+                this: engine.clone(),
+                driver,
+                clock: env.clock.clone(),
+                alarm: timers.alarm(),
+                next_call: AtomicU64::new(1),
+            }
         });
         engine.inputs([]);
         engine
     }
 
     /// Asks something and waits for the answer. Dropping the future gives up what it would bring.
-    pub(crate) async fn ask(&self, op: Op) -> Result<Answer, CallError> {
-        let call = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+    pub(crate) async fn ask(&self, call: Call) -> Result<Heard, CallError> {
+        let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, answer) = oneshot::channel();
-        self.outside().callers().insert(call, sender);
-        let mut waiting =
-            Waiting { engine: self, call, acquires: acquires(&op).cloned(), answer, is_heard: false };
-        self.input(Input::Ask(call, op));
-        let answer = (&mut waiting.answer).await;
+        self.outside().callers().insert(id, sender);
+        let lock_of = call.acquires().map(|(handle, _)| handle);
+        let mut waiting = Waiting { engine: self, id, lock_of, answer, is_heard: false };
+        self.input(Input::Ask(id, call));
+        let heard = (&mut waiting.answer).await;
         waiting.is_heard = true;
-        answer.map_err(|_| CallError::session_over())
+        heard.map_err(|_| CallError::session_over())
     }
 
-    /// Asks something whose answer is of no interest.
-    pub(crate) fn tell(&self, op: Op) {
-        self.input(Input::Tell(op));
+    /// Closes a handle; nobody waits for that.
+    pub(crate) fn close(&self, handle: HandleNumber) {
+        self.input(Input::Close(handle));
+    }
+
+    /// What time it is.
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     /// Ends the sessions; the hosts are told if they can be.
@@ -151,7 +180,7 @@ impl LinkEvents for Engine {
     }
 
     fn received(&self, link: LinkId, items: Vec<Down>) {
-        self.inputs(items.into_iter().map(|down| Input::Received(link.clone(), down)));
+        self.input(Input::Received(link, items));
     }
 
     fn disconnected(&self, link: LinkId) {
@@ -160,8 +189,41 @@ impl LinkEvents for Engine {
 }
 
 impl Outside {
-    fn callers(&self) -> MutexGuard<'_, BTreeMap<CallId, oneshot::Sender<Answer>>> {
+    fn callers(&self) -> MutexGuard<'_, BTreeMap<CallId, oneshot::Sender<Heard>>> {
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, BTreeMap<HandleNumber, Arc<HandleState>>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, number: HandleNumber) -> Option<Arc<HandleState>> {
+        self.handles().get(&number).cloned()
+    }
+
+    fn answered(&self, id: CallId, answer: Answer, handle: Option<Arc<HandleState>>) {
+        if let Some(position) = &answer.position {
+            self.views.saw(position);
+        }
+        let caller = self.callers().remove(&id);
+        if let Some(caller) = caller {
+            // A caller that is just going looks into the channel once more.
+            let _ = caller.send(Heard { answer, handle });
+        }
+    }
+
+    fn opened(&self, id: CallId, answer: Answer, opened: OpenHandle) {
+        let number = opened.number;
+        let handle = Arc::new(HandleState::new(opened, &self.views));
+        self.handles().insert(number, handle.clone());
+        self.answered(id, answer, Some(handle));
+    }
+
+    fn closed(&self, number: HandleNumber) {
+        let handle = self.handles().remove(&number);
+        if let Some(handle) = handle {
+            handle.teller.end();
+        }
     }
 
     fn happened(&self, cell: Option<CellName>, event: &Event) {
@@ -172,7 +234,7 @@ impl Outside {
                 self.ended.notify_waiters();
             }
             Event::Closed => self.ended.notify_waiters(),
-            Event::Extended | Event::Jeopardy | Event::Safe | Event::News(_) => {}
+            Event::Extended | Event::CacheLapsed | Event::Jeopardy | Event::Safe | Event::News(..) => {}
         }
         self.announcer.announce(cell, event);
     }
@@ -192,14 +254,23 @@ impl Effects<Output> for Outside {
             Output::Connect(link, address) => self.links.connect(link, address),
             Output::Disconnect(link) => self.links.disconnect(&link),
             Output::Send(link, up) => self.links.send(&link, up),
-            Output::Answered(call, answer) => {
-                let caller = self.callers().remove(&call);
-                if let Some(caller) = caller {
-                    // A caller that is just going looks into the channel once more.
-                    let _ = caller.send(answer);
+            Output::Answered(id, answer) => self.answered(id, answer, None),
+            Output::Opened(id, answer, opened) => self.opened(id, answer, opened),
+            Output::Event(cell, event) => self.happened(cell, &event),
+            Output::Tell(number, event) => {
+                if let Some(handle) = self.handle(number) {
+                    handle.teller.tell(&event);
                 }
             }
-            Output::Event(cell, event) => self.happened(cell, &event),
+            Output::Over(number) => {
+                if let Some(handle) = self.handle(number) {
+                    handle.end();
+                }
+            }
+            Output::Closed(number) => self.closed(number),
+            Output::Show(shown) => self.views.show(*shown),
+            Output::Hide(name) => self.views.hide(&name),
+            Output::CacheLease(cell, end) => self.views.set_cache_lease(cell, end),
         }
     }
 }
@@ -207,10 +278,10 @@ impl Effects<Output> for Outside {
 /// A caller that waits. If it goes away first, what the answer brings is given up.
 struct Waiting<'a> {
     engine: &'a Engine,
-    call: CallId,
+    id: CallId,
     /// The handle whose lock is asked for.
-    acquires: Option<HandleToken>,
-    answer: oneshot::Receiver<Answer>,
+    lock_of: Option<HandleNumber>,
+    answer: oneshot::Receiver<Heard>,
     is_heard: bool,
 }
 
@@ -220,10 +291,12 @@ impl Drop for Waiting<'_> {
             return;
         }
         // After this no answer is handed out; one may have been before.
-        self.engine.input(Input::Abandon(self.call));
-        self.engine.outside().callers().remove(&self.call);
-        if let Ok(answer) = self.answer.try_recv() {
-            self.engine.input(Input::Unheard(self.acquires.take(), answer));
+        self.engine.input(Input::Abandon(self.id));
+        self.engine.outside().callers().remove(&self.id);
+        if let Ok(Heard { answer, handle }) = self.answer.try_recv() {
+            let lock_of = self.lock_of.filter(|_| answer.result.is_ok());
+            let handle = handle.map(|handle| handle.number);
+            self.engine.input(Input::Unheard(Brought { handle, lock_of }));
         }
     }
 }

@@ -103,9 +103,12 @@ impl Announcer {
         let is_final = match event {
             Event::Expired(_) => cell.is_none(),
             Event::Closed => true,
-            Event::Welcomed { .. } | Event::Extended | Event::Jeopardy | Event::Safe | Event::News(_) => {
-                false
-            }
+            Event::Welcomed { .. }
+            | Event::Extended
+            | Event::CacheLapsed
+            | Event::Jeopardy
+            | Event::Safe
+            | Event::News(..) => false,
         };
         if is_final {
             *state = State::Over;
@@ -123,11 +126,12 @@ fn session_event(cell: &Option<CellName>, event: &Event) -> Option<SessionEvent>
         (Event::Safe, _) => Some(SessionEvent::Safe { cell: cell.clone() }),
         (Event::Expired(error), None) => Some(SessionEvent::Expired(CallError::new(error.clone(), None))),
         (Event::Expired(_), Some(cell)) => Some(SessionEvent::CellLost { cell: cell.clone() }),
-        (Event::News(News::FailOver { cell, epoch }), _) => {
+        (Event::News(_, News::FailOver { cell, epoch }), _) => {
             Some(SessionEvent::FailOver { cell: cell.clone(), epoch: *epoch })
         }
-        (Event::News(News::CellLost { cell }), _) => Some(SessionEvent::CellLost { cell: cell.clone() }),
-        (Event::Welcomed { .. } | Event::Extended | Event::Closed, _) => None,
+        (Event::News(_, News::CellLost { cell }), _) => Some(SessionEvent::CellLost { cell: cell.clone() }),
+        (Event::News(_, News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. }), _) => None,
+        (Event::Welcomed { .. } | Event::Extended | Event::CacheLapsed | Event::Closed, _) => None,
     }
 }
 

@@ -1,19 +1,28 @@
 //! Handles: what is done with an open node, and what comes back.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use hasp_proto::handle::HandleToken;
 use hasp_proto::id::{Generation, Instance};
 use hasp_proto::name::Name;
-use hasp_proto::node::{Child, LockMode, Stat};
+use hasp_proto::node::{AclNames, Child, LockMode, Stat};
 use hasp_proto::position::Position;
 use hasp_proto::request::{Op, Reply};
+use hasp_proto::sequencer::SequencerToken;
 
 use crate::client::Session;
+use crate::core::{Call, Opening};
+use crate::engine::Heard;
 use crate::error::{CallError, check_contents};
+use crate::handle_state::HandleState;
+use crate::node_events::NodeEvents;
+use crate::open::OpenOptions;
+use crate::root::below;
+use crate::sequencer::Sequencer;
+use crate::view::Found;
 
 /// An open node. A clone is the same handle: to the service they are one holder of its lock.
 ///
@@ -26,10 +35,37 @@ pub struct Handle {
 
 struct Open {
     session: Arc<Session>,
+    state: Arc<HandleState>,
     token: HandleToken,
-    name: Name,
     instance: Instance,
-    is_closed: AtomicBool,
+    guard: Guard,
+}
+
+/// A sequencer that must stand for each later call.
+#[derive(Default)]
+struct Guard {
+    token: Mutex<Option<SequencerToken>>,
+    is_set: AtomicBool,
+}
+
+impl Guard {
+    fn set(&self, token: Option<SequencerToken>) {
+        let mut guard = self.token();
+        self.is_set.store(token.is_some(), Ordering::Release);
+        *guard = token;
+    }
+
+    fn get(&self) -> Option<SequencerToken> {
+        self.is_set().then(|| self.token().clone()).flatten()
+    }
+
+    fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Acquire)
+    }
+
+    fn token(&self) -> MutexGuard<'_, Option<SequencerToken>> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What [`Client::open`](crate::Client::open) brings back.
@@ -95,6 +131,15 @@ pub struct Acquired {
     pub position: Option<Position>,
 }
 
+/// The ACL names were replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AclSet {
+    /// That of the new names.
+    pub acl_generation: Generation,
+    /// Where the change took effect, however often it had to be asked again.
+    pub position: Option<Position>,
+}
+
 /// It was done, and there is no more to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -103,16 +148,19 @@ pub struct Done {
 }
 
 impl Handle {
-    pub(crate) fn new(session: Arc<Session>, asked: Name, token: HandleToken, stat: &Stat) -> Self {
-        // What was asked for may have been relative to the host's own namespace.
-        let name = token.claimed_body().map_or(asked, |body| body.name);
-        let open = Open { session, token, name, instance: stat.instance, is_closed: AtomicBool::new(false) };
+    pub(crate) fn new(
+        session: Arc<Session>,
+        state: Arc<HandleState>,
+        token: HandleToken,
+        stat: &Stat,
+    ) -> Self {
+        let open = Open { session, state, token, instance: stat.instance, guard: Guard::default() };
         Self { open: Arc::new(open) }
     }
 
     /// The node's name.
     pub fn name(&self) -> &Name {
-        &self.open.name
+        &self.open.state.name
     }
 
     /// The node it is bound to, among all that ever had the name.
@@ -120,13 +168,50 @@ impl Handle {
         self.open.instance
     }
 
-    /// Ends the handle: its lock is free at once, a call that waits for it fails with `Cancelled`.
+    /// Opens a node below this directory: `a/b`. Fails if the directory was deleted since it was
+    /// opened, also if there is another of its name.
+    ///
+    /// # Errors
+    /// As [`Client::open`](crate::Client::open); `StaleHandle` if the directory is gone.
+    pub async fn open(&self, relative: &str, options: OpenOptions) -> Result<Opened, CallError> {
+        let opening = options.opening();
+        let open = options.for_node(below(self.name(), relative)?, Some(self.token()))?;
+        let state = &self.open.state;
+        let base = Some((state.number, self.open.guard.get()));
+        state.calls.run(self.open.session.open(open, opening, base)).await
+    }
+
+    /// Listens to what happens to the node, as far as it was opened with events. The first to listen
+    /// hears everything since the handle was opened.
+    pub fn events(&self) -> NodeEvents {
+        self.open.state.teller.listen()
+    }
+
+    /// Stops this handle's calls: those under way, and all later ones, fail with `Cancelled`. It stays
+    /// open, and its lock held, until it is closed or dropped: so one thread can stop others.
+    ///
+    /// A write that is stopped may take effect all the same.
+    pub fn poison(&self) {
+        self.open.state.calls.poison();
+    }
+
+    /// Stops the calls that are under way on this handle: they fail with `Cancelled`. Later ones work.
+    ///
+    /// A write that is stopped may take effect all the same.
+    pub fn cancel(&self) {
+        self.open.state.calls.cancel();
+    }
+
+    /// Ends the handle: its lock is free at once, a call that waits for it fails with `Cancelled`, and
+    /// later ones with `StaleHandle`.
     ///
     /// # Errors
     /// `SessionExpired`; the handle is gone then, too.
     pub async fn close(&self) -> Result<Done, CallError> {
-        self.open.is_closed.store(true, Ordering::Relaxed);
-        match self.ask(Op::Close(self.token())).await? {
+        if !self.open.state.calls.close() {
+            return Ok(Done { position: None });
+        }
+        match self.open.ask(Op::Close(self.token()), None).await? {
             (Reply::Closed, position) => Ok(Done { position }),
             _ => Err(CallError::wrong_reply()),
         }
@@ -137,6 +222,9 @@ impl Handle {
     /// # Errors
     /// `StaleHandle`, `PermissionDenied`, `InvalidArgument` for a directory, `SessionExpired`.
     pub async fn get_contents_and_stat(&self) -> Result<ContentsAndStat, CallError> {
+        if let Some(Found { contents, stat, position }) = self.find() {
+            return Ok(ContentsAndStat { contents, stat, position: Some(position) });
+        }
         match self.ask(Op::GetContentsAndStat(self.token())).await? {
             (Reply::Contents { contents, stat }, position) => {
                 Ok(ContentsAndStat { contents, stat, position })
@@ -150,6 +238,9 @@ impl Handle {
     /// # Errors
     /// `StaleHandle`, `PermissionDenied`, `SessionExpired`.
     pub async fn get_stat(&self) -> Result<Stated, CallError> {
+        if let Some(Found { stat, position, .. }) = self.find() {
+            return Ok(Stated { stat, position: Some(position) });
+        }
         match self.ask(Op::GetStat(self.token())).await? {
             (Reply::Stat(stat), position) => Ok(Stated { stat, position }),
             _ => Err(CallError::wrong_reply()),
@@ -162,7 +253,7 @@ impl Handle {
     /// `NotADirectory`, `StaleHandle`, `PermissionDenied`, `SessionExpired`.
     pub async fn read_dir(&self) -> Result<Children, CallError> {
         match self.ask(Op::ReadDir(self.token())).await? {
-            (Reply::Children(children), position) => Ok(Children { children, position }),
+            (Reply::Children { children, .. }, position) => Ok(Children { children, position }),
             _ => Err(CallError::wrong_reply()),
         }
     }
@@ -186,6 +277,23 @@ impl Handle {
             (Reply::Written { content_generation, previous_generation }, position) => {
                 Ok(Written { content_generation, previous_generation, position })
             }
+            _ => Err(CallError::wrong_reply()),
+        }
+    }
+
+    /// Replaces the node's ACL names; with a generation, only if that is the current one. Needs a handle
+    /// opened with [`OpenOptions::change_acl`].
+    ///
+    /// # Errors
+    /// `GenerationMismatch`, `StaleHandle`, `PermissionDenied`, `InvalidArgument` for what is no name of an
+    /// ACL, `SessionExpired`: then whether they were replaced is unknown.
+    pub async fn set_acl(
+        &self,
+        acls: AclNames,
+        if_generation: Option<Generation>,
+    ) -> Result<AclSet, CallError> {
+        match self.ask(Op::SetAcl { handle: self.token(), acls, if_generation }).await? {
+            (Reply::AclSet { acl_generation }, position) => Ok(AclSet { acl_generation, position }),
             _ => Err(CallError::wrong_reply()),
         }
     }
@@ -233,6 +341,28 @@ impl Handle {
         }
     }
 
+    /// What to show to other services as a proof that this handle holds the lock.
+    ///
+    /// # Errors
+    /// `LockNotHeld`, `StaleHandle`, `SessionExpired`.
+    pub async fn get_sequencer(&self) -> Result<Sequencer, CallError> {
+        match self.ask(Op::GetSequencer(self.token())).await? {
+            (Reply::Sequencer(token), _) => Sequencer::new(token).map_err(|_| CallError::wrong_reply()),
+            _ => Err(CallError::wrong_reply()),
+        }
+    }
+
+    /// Lets every later call on this handle fail with `SequencerInvalid`, and do nothing, once the
+    /// sequencer's acquisition does not stand any more. `close` and `release` are not affected.
+    pub fn set_sequencer(&self, sequencer: &Sequencer) {
+        self.open.guard.set(Some(sequencer.token().clone()));
+    }
+
+    /// Undoes [`set_sequencer`](Self::set_sequencer) for later calls.
+    pub fn clear_sequencer(&self) {
+        self.open.guard.set(None);
+    }
+
     async fn lock(&self, op: Op) -> Result<Acquired, CallError> {
         match self.ask(op).await? {
             (Reply::Acquired { lock_generation }, position) => Ok(Acquired { lock_generation, position }),
@@ -240,12 +370,22 @@ impl Handle {
         }
     }
 
-    async fn ask(&self, op: Op) -> Result<(Reply, Option<Position>), CallError> {
-        let answer = self.open.session.engine.ask(op).await?;
-        match answer.result {
-            Ok(reply) => Ok((reply, answer.position)),
-            Err(error) => Err(CallError::new(error, answer.position)),
+    /// The file, if nobody has to be asked for it.
+    fn find(&self) -> Option<Found> {
+        let Open { session, state, instance, guard, .. } = &*self.open;
+        if guard.is_set() || !state.is_good() {
+            return None;
         }
+        state.view.find(*instance, &state.seen, session.engine.clock())
+    }
+
+    async fn ask(&self, op: Op) -> Result<(Reply, Option<Position>), CallError> {
+        let guard = match &op {
+            // What is given up should go also when the guard does not stand any more.
+            Op::Release(_) => None,
+            _ => self.open.guard.get(),
+        };
+        self.open.state.calls.run(self.open.ask(op, guard)).await
     }
 
     fn token(&self) -> HandleToken {
@@ -255,14 +395,29 @@ impl Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({} #{})", self.open.name, self.open.instance)
+        write!(f, "Handle({} #{})", self.name(), self.open.instance)
+    }
+}
+
+impl Open {
+    async fn ask(
+        &self,
+        op: Op,
+        guard: Option<SequencerToken>,
+    ) -> Result<(Reply, Option<Position>), CallError> {
+        let call = Call { op, guard, on: Some(self.state.number), opening: Opening::default() };
+        let Heard { answer, .. } = self.session.engine.ask(call).await?;
+        match answer.result {
+            Ok(reply) => Ok((reply, answer.position)),
+            Err(error) => Err(CallError::new(error, answer.position)),
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if !*self.is_closed.get_mut() {
-            self.session.engine.tell(Op::Close(self.token.clone()));
+        if self.state.calls.close() {
+            self.session.engine.close(self.state.number);
         }
     }
 }

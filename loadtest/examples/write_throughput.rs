@@ -12,10 +12,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Parser;
 use hasp_client::{Client, ConnectOptions, Handle, OpenOptions};
-use hasp_loadtest::interrupted;
+use hasp_loadtest::bench::{Bench, Cpu, CpuWindow, Figures, Yardstick};
 use hasp_loadtest::measure::Latencies;
-use hasp_loadtest::processes::Processes;
-use hasp_loadtest::procfs::{Usage, usage};
 use hasp_loadtest::system::{NAMESPACE, System, SystemSpec};
 use hasp_rt::env::Env;
 use tokio::task::JoinSet;
@@ -44,68 +42,75 @@ struct Flags {
     /// Replicas of the cell.
     #[arg(long, default_value_t = 3)]
     replicas: usize,
+    /// Write the figures to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let env = Env::system().context("look at the world")?;
-    let home = tempfile::tempdir().context("make a temporary directory")?;
-    let (processes, mut ended) = Processes::new(env.clone(), flags.hasp.clone(), home.path().to_owned());
     let spec = SystemSpec { cells: 1, replicas: flags.replicas, proxies: 0 };
-    let measuring = async {
-        let mut system = System::start(&env, &processes, &spec, home.path()).await?;
-        let measured = measure(&env, &system, &flags).await;
-        system.stop().await?;
-        measured
-    };
-    let result = tokio::select! {
-        biased;
-        result = measuring => result,
-        why = ended.unasked() => Err(why),
-        signal = interrupted() => Err(anyhow::anyhow!("stopped by {signal}")),
-    };
-    let left = processes.stop_left().await;
-    env.tasks.abort();
-    let drained = env.tasks.drain(Duration::from_secs(5)).await;
-    result?.print(&flags);
-    left?;
-    drained.context("stop everything")
+    let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
+    figures.publish(flags.json.as_deref())
 }
 
-struct Measured {
-    seconds: f64,
-    latencies: Latencies,
-    /// Name, CPU seconds within the measurement, resident memory at its end.
-    replicas: Vec<(String, Usage)>,
-    client: Usage,
-}
-
-async fn measure(env: &Env, system: &System, flags: &Flags) -> anyhow::Result<Measured> {
-    let handles = open_files(env, system, flags).await?;
+async fn measure(bench: &Bench, flags: &Flags) -> anyhow::Result<Figures> {
+    let env = &bench.env;
+    let bare = Yardstick::take(env, bench.processes.logs()).await?;
+    let handles = open_files(env, &bench.system, flags).await?;
     let gate = Arc::new(Gate::default());
     let mut writers = JoinSet::new();
     for handle in handles {
         writers.spawn(write(env.clone(), handle, vec![b'w'; flags.bytes], gate.clone()));
     }
     tokio::time::sleep(Duration::from_secs(flags.warm_up_seconds)).await;
-    let before = usages(system);
+    let window = CpuWindow::of_servers(&bench.system);
+    let own = CpuWindow::begin([("writers".to_owned(), std::process::id())]);
     let began = env.clock.now();
     gate.is_measuring.store(true, Ordering::Release);
     tokio::time::sleep(Duration::from_secs(flags.seconds)).await;
     gate.is_measuring.store(false, Ordering::Release);
     let seconds = env.clock.now().saturating_since(began).as_secs_f64();
-    let after = usages(system);
+    let (cpu, own) = (window.end(), own.end());
     gate.is_over.store(true, Ordering::Release);
     let mut latencies = Latencies::new();
     while let Some(written) = writers.join_next().await {
         latencies.merge(&written.context("join a writer")??);
     }
-    let mut used = before.into_iter().zip(after).map(|((name, before), (_, after))| {
-        (name, Usage { cpu_s: after.cpu_s - before.cpu_s, rss_kib: after.rss_kib })
-    });
-    let client = used.next().map(|(_, usage)| usage).unwrap_or_default();
-    Ok(Measured { seconds, latencies, replicas: used.collect(), client })
+    let bare = bare.mean(Yardstick::take(env, bench.processes.logs()).await?);
+    Ok(figures(flags, seconds, &latencies, &cpu, &own, &bare))
+}
+
+fn figures(
+    flags: &Flags,
+    seconds: f64,
+    latencies: &Latencies,
+    cpu: &Cpu,
+    own: &Cpu,
+    bare: &Yardstick,
+) -> Figures {
+    let setting = format!(
+        "{} B, {} in flight over {} sessions, {} replicas, fsync on, {seconds:.1} s",
+        flags.bytes, flags.writers, flags.sessions, flags.replicas
+    );
+    let mut figures = Figures::new("write_throughput", setting);
+    let summary = latencies.summary();
+    let ms = |micros: u64| micros as f64 / 1_000.0;
+    figures.note("writes_per_s", "writes/s", summary.count as f64 / seconds);
+    figures.note("p50_ms", "p50, ms", ms(summary.p50_us));
+    figures.note("p99_ms", "p99, ms", ms(summary.p99_us));
+    figures.note("max_ms", "max, ms", ms(summary.max_us));
+    figures.note("cpu_us", "CPU us/write, all replicas", cpu.us_per("", summary.count));
+    for ((name, used), rss_kib) in cpu.seconds.iter().zip(&cpu.rss_kib) {
+        let key = name.replace('-', "_");
+        let used_us = used * 1e6 / summary.count.max(1) as f64;
+        figures.note(format!("cpu_us_{key}"), format!("  {name}"), used_us);
+        figures.note(format!("rss_mib_{key}"), format!("  {name}: resident, MiB"), *rss_kib as f64 / 1_024.0);
+    }
+    figures.note("writers_cpu_us", "CPU us/write, the writers", own.us_per("", summary.count));
+    bare.note(&mut figures);
+    figures
 }
 
 #[derive(Default)]
@@ -144,36 +149,4 @@ async fn open_files(env: &Env, system: &System, flags: &Flags) -> anyhow::Result
         handles.push(opened.with_context(|| format!("create {name}"))?.handle);
     }
     Ok(handles)
-}
-
-/// This process first, then the replicas.
-fn usages(system: &System) -> Vec<(String, Usage)> {
-    let own = ("writers".to_owned(), usage(std::process::id()).unwrap_or_default());
-    let of = |process: &hasp_loadtest::processes::Process| {
-        (process.name().to_owned(), usage(process.pid()).unwrap_or_default())
-    };
-    [own].into_iter().chain(system.servers().map(|server| of(&server.process))).collect()
-}
-
-impl Measured {
-    fn print(&self, flags: &Flags) {
-        let summary = self.latencies.summary();
-        let writes = summary.count.max(1) as f64;
-        let ms = |micros: u64| micros as f64 / 1_000.0;
-        let cpu_us: f64 = self.replicas.iter().map(|(_, usage)| usage.cpu_s * 1e6).sum();
-        println!(
-            "{} B, {} in flight over {} sessions, {} replicas, fsync on, {:.1} s",
-            flags.bytes, flags.writers, flags.sessions, flags.replicas, self.seconds
-        );
-        println!("writes/s       {:.0}", writes / self.seconds);
-        println!("p50 ms         {:.2}", ms(summary.p50_us));
-        println!("p99 ms         {:.2}", ms(summary.p99_us));
-        println!("max ms         {:.2}", ms(summary.max_us));
-        println!("CPU us/write   {:.1} over all replicas", cpu_us / writes);
-        for (name, used) in &self.replicas {
-            let rss_mib = used.rss_kib as f64 / 1_024.0;
-            println!("  {name}     {:.1} us/write, {rss_mib:.1} MiB resident", used.cpu_s * 1e6 / writes);
-        }
-        println!("  (writers     {:.1} us/write)", self.client.cpu_s * 1e6 / writes);
-    }
 }

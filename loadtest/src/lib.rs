@@ -12,7 +12,10 @@
 //! The first phase, the *baseline*, has clients straight at the masters; the second has them at
 //! proxies. Both are measured in the same way, so the reduction that the report states compares two
 //! measurements. Everything started here is stopped here, by process id.
+//!
+//! Beside it, [`bench`] is what the benchmarks in `examples/` share.
 
+pub mod bench;
 pub mod check;
 pub mod crew;
 pub mod job;

@@ -307,6 +307,18 @@ impl Process {
         self.control.is_running()
     }
 
+    /// Stops it from doing anything until it is [resumed](Self::resume); its connections stay open.
+    ///
+    /// A child that is paused cannot be asked to stop, only killed.
+    pub fn pause(&self) {
+        self.control.send(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on after a [pause](Self::pause).
+    pub fn resume(&self) {
+        self.control.send(Signal::SIGCONT);
+    }
+
     /// Kills it where it stands, as `kill -9` does, and waits until it is gone.
     ///
     /// # Errors
@@ -339,6 +351,10 @@ impl Control {
     /// Asks it to end. Its end is asked for from then on.
     fn signal(&self, signal: Signal) {
         self.may_end();
+        self.send(signal);
+    }
+
+    fn send(&self, signal: Signal) {
         // If its owner does not read, it has ended.
         let _ = self.signals.try_send(signal);
     }

@@ -12,21 +12,24 @@
 //!                                                         '-- grace over --> expired
 //! ```
 
+pub mod cache;
 mod leases;
 mod link;
 mod requests;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorCode, Retry};
+use crate::handle::HandleKey;
 use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
 use crate::lease::LeaseEnds;
 use crate::limits::{GRACE, PROTOCOL};
 use crate::position::Position;
 use crate::request::{Answer, OnBehalf, Op, Reply};
+use crate::sequencer::SequencerToken;
 use crate::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome};
 use crate::time::Time;
 
@@ -85,7 +88,7 @@ pub enum Output {
 }
 
 /// What happens to a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A host welcomed it.
     Welcomed {
@@ -97,6 +100,8 @@ pub enum Event {
         resumed: bool,
         /// The cell and epoch of the master that speaks.
         master_of: Option<(CellName, Epoch)>,
+        /// For proxies and routers: the key of the cell's check digits.
+        handle_key: Option<HandleKey>,
     },
     /// The leases were extended.
     Extended,
@@ -108,8 +113,38 @@ pub enum Event {
     Expired(Error),
     /// The session ended by its holder's wish.
     Closed,
-    /// The host has news.
-    News(News),
+    /// The cache lease had ended before it was extended: whatever was cached is void (`lease-4`).
+    CacheLapsed,
+    /// The host has news: to be acknowledged with [`ClientCore::acknowledge`] once it is dealt with.
+    News(NewsId, News),
+}
+
+/// Names a piece of news until it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NewsId {
+    session: SessionId,
+    /// Of the Hello that began with this host: another host numbers its news anew.
+    since: Claim,
+    sequence: Sequence,
+}
+
+/// Something to ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    /// What.
+    pub op: Op,
+    /// For whom, if not for the session itself.
+    pub on_behalf: Option<OnBehalf>,
+    /// A sequencer that must stand.
+    pub guard: Option<SequencerToken>,
+    /// What is read would be cached.
+    pub caches: bool,
+}
+
+impl From<Op> for Ask {
+    fn from(op: Op) -> Self {
+        Self { op, on_behalf: None, guard: None, caches: false }
+    }
 }
 
 /// Where a session stands.
@@ -134,7 +169,13 @@ pub struct ClientCore {
     requests: Requests,
     status: Status,
     claim: Claim,
+    /// Of the Hello since which the host knows the session.
+    known_since: Claim,
+    /// The mastership that welcomed it last.
+    master_of: Option<(CellName, Epoch)>,
     news_seen: Sequence,
+    /// Told to the owner, who has not dealt with it yet.
+    news_pending: BTreeSet<Sequence>,
     keep_alives_sent: u64,
     floor: Vec<Position>,
     ending: bool,
@@ -151,7 +192,10 @@ impl ClientCore {
             requests: Requests::default(),
             status: Status::New,
             claim: Claim(0),
+            known_since: Claim(0),
+            master_of: None,
             news_seen: Sequence(0),
+            news_pending: BTreeSet::new(),
             keep_alives_sent: 0,
             floor: Vec::new(),
             ending: false,
@@ -194,8 +238,8 @@ impl ClientCore {
     }
 
     /// Asks something. The answer comes as [`Output::Answered`] with the number returned.
-    pub fn submit(&mut self, op: Op, on_behalf: Option<OnBehalf>) -> RequestNumber {
-        let number = self.requests.add(op, on_behalf);
+    pub fn submit(&mut self, ask: Ask) -> RequestNumber {
+        let number = self.requests.add(ask);
         if self.status == Status::Over || self.ending {
             self.fail(number, ErrorCode::SessionExpired.because("the session is over"));
         } else if let Some(attempt) = self.link.live() {
@@ -214,6 +258,16 @@ impl ClientCore {
                 self.fail(number, ErrorCode::Cancelled.because("before it was sent"));
             }
             None => {}
+        }
+    }
+
+    /// The owner has dealt with a piece of news: nothing that it voids is used any more.
+    pub fn acknowledge(&mut self, news: NewsId) {
+        if (news.session, news.since) == (self.session(), self.known_since)
+            && self.news_pending.remove(&news.sequence)
+            && let Some(attempt) = self.link.live()
+        {
+            self.send(attempt, Up::Acknowledge(news.sequence));
         }
     }
 
@@ -271,7 +325,7 @@ impl ClientCore {
             Down::Answer(answer) => self.answered(now, attempt, answer),
             Down::Lease { keep_alive, grant } => {
                 if let Some(sent) = self.leases.take_sent(keep_alive) {
-                    self.granted(sent, &grant);
+                    self.granted(now, sent, &grant);
                     self.send_keep_alive(now, attempt);
                 }
             }
@@ -345,13 +399,17 @@ impl ClientCore {
         if welcome.session != self.session() {
             return self.drop_link(now, attempt);
         }
-        if !welcome.resumed {
+        // A host that does not know the session, or took it over from a predecessor, numbers news anew.
+        if !welcome.resumed || welcome.master_of != self.master_of {
+            self.known_since = self.claim;
             self.news_seen = Sequence(0);
+            self.news_pending.clear();
         }
+        self.master_of.clone_from(&welcome.master_of);
         self.leases.forget_sent();
         let was = self.status;
         self.status = Status::Safe;
-        self.granted(greeted, &welcome.grant);
+        self.granted(now, greeted, &welcome.grant);
         if was == Status::Jeopardy {
             self.outputs.push_back(Output::Event(Event::Safe));
         }
@@ -360,6 +418,7 @@ impl ClientCore {
             host: self.link.target(&self.config.targets).to_owned(),
             resumed: welcome.resumed,
             master_of: welcome.master_of,
+            handle_key: welcome.handle_key,
         }));
         self.send_keep_alive(now, attempt);
         for number in self.requests.all() {
@@ -368,7 +427,10 @@ impl ClientCore {
         self.check_leases(now);
     }
 
-    fn granted(&mut self, sent: Time, grant: &Grant) {
+    fn granted(&mut self, now: Time, sent: Time, grant: &Grant) {
+        if now >= self.leases.ends().cache {
+            self.outputs.push_back(Output::Event(Event::CacheLapsed));
+        }
         self.leases.extend(sent, grant);
         self.outputs.push_back(Output::Event(Event::Extended));
     }
@@ -377,7 +439,7 @@ impl ClientCore {
         let number = answer.number;
         let Some(request) = self.requests.get_mut(number) else { return };
         if let Err(error) = &answer.result {
-            let own = request.on_behalf.is_none();
+            let own = request.ask.on_behalf.is_none();
             match error.code.retry() {
                 Retry::SameHost if !request.cancelled => {
                     return self.requests.repeat_later(now, number, &error.code);
@@ -404,7 +466,7 @@ impl ClientCore {
     /// writes carry the write's own place, which later reads may have passed.
     fn is_monotonic(&mut self, position: &Position, answer: &Answer) -> bool {
         let is_read =
-            matches!(answer.result, Ok(Reply::Contents { .. } | Reply::Stat(_) | Reply::Children(_)));
+            matches!(answer.result, Ok(Reply::Contents { .. } | Reply::Stat(_) | Reply::Children { .. }));
         match self.floor.iter_mut().find(|floor| floor.cell == position.cell) {
             None => self.floor.push(position.clone()),
             Some(floor) if position.is_before(floor) => return !is_read,
@@ -416,9 +478,13 @@ impl ClientCore {
     fn news(&mut self, attempt: Attempt, sequence: Sequence, item: News) {
         if sequence > self.news_seen {
             self.news_seen = sequence;
-            self.outputs.push_back(Output::Event(Event::News(item)));
+            self.news_pending.insert(sequence);
+            let id = NewsId { session: self.session(), since: self.known_since, sequence };
+            self.outputs.push_back(Output::Event(Event::News(id, item)));
+        } else if !self.news_pending.contains(&sequence) {
+            // It was dealt with, and the acknowledgement was lost with a connection.
+            self.send(attempt, Up::Acknowledge(sequence));
         }
-        self.send(attempt, Up::Acknowledge(sequence));
     }
 
     fn refused(&mut self, now: Time, attempt: Attempt, error: Error) {
@@ -470,7 +536,7 @@ impl ClientCore {
 
     fn fail(&mut self, number: RequestNumber, error: Error) {
         if self.requests.remove(number) {
-            self.outputs.push_back(Output::Answered(Answer { number, position: None, result: Err(error) }));
+            self.outputs.push_back(Output::Answered(Answer::plain(number, Err(error))));
         }
     }
 

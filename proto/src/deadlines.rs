@@ -35,6 +35,11 @@ impl<K: Ord + Copy> Deadlines<K> {
         }
     }
 
+    /// The deadline of `key`.
+    pub fn get(&self, key: K) -> Option<Time> {
+        self.by_key.get(&key).copied()
+    }
+
     /// The earliest deadline.
     pub fn first(&self) -> Option<Time> {
         self.by_time.first().map(|(at, _)| *at)

@@ -13,15 +13,17 @@ use hmac::{Hmac, KeyInit, Mac};
 use prost::Message;
 use sha2::Sha256;
 
+use crate::event::EventMask;
 use crate::id::{CellName, Epoch, Instance, RequestNumber, SessionId};
 use crate::name::Name;
 use crate::node::NodeKind;
 use crate::request::Use;
+use crate::sequencer::{SEQUENCER_BYTES_MAX, SequencerBody, SequencerToken};
 use crate::time::micros;
 use crate::wire::v1;
 
 /// Length of the check digits, in bytes.
-const CHECK_BYTES: usize = 16;
+pub(crate) const CHECK_BYTES: usize = 16;
 /// Longest token: a name at its limit plus the fixed fields.
 const TOKEN_BYTES_MAX: usize = crate::limits::NAME_BYTES_MAX + 256;
 
@@ -80,6 +82,17 @@ pub struct HandleBody {
     pub epoch: Epoch,
     /// Lock-delay of locks held by it.
     pub lock_delay: Duration,
+    /// What it is told of the node.
+    pub events: EventMask,
+    /// It keeps the node in being: the cell has it on record.
+    pub ephemeral: bool,
+}
+
+/// What a token is, so that none can be taken for one of another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Handle = 1,
+    Sequencer = 2,
 }
 
 impl HandleBody {
@@ -94,6 +107,8 @@ impl HandleBody {
             epoch: self.epoch.0,
             lock_delay_us: micros(self.lock_delay),
             kind: v1::NodeKind::from(self.kind).into(),
+            events: self.events.bits(),
+            ephemeral: self.ephemeral,
         }
         .encode_to_vec()
     }
@@ -110,6 +125,8 @@ impl HandleBody {
             opened_by: RequestNumber(body.opened_by),
             epoch: Epoch(body.epoch),
             lock_delay: Duration::from_micros(body.lock_delay_us),
+            events: EventMask::from_bits(body.events),
+            ephemeral: body.ephemeral,
         })
     }
 }
@@ -135,23 +152,41 @@ impl HandleKey {
 
     /// Makes the token of a handle.
     pub fn seal(&self, body: &HandleBody) -> HandleToken {
-        let encoded = body.encode();
-        let check = self.mac.clone().chain_update(&encoded).finalize().into_bytes();
-        let mut token = BytesMut::with_capacity(encoded.len() + CHECK_BYTES);
-        token.put_slice(&encoded);
-        token.put_slice(&check[..CHECK_BYTES]);
-        HandleToken(token.freeze())
+        HandleToken(self.sealed(TokenKind::Handle, &body.encode()))
     }
 
     /// What a token says, if this cell made it.
     pub fn open(&self, token: &HandleToken) -> Option<HandleBody> {
-        let bytes = token.as_bytes();
-        if bytes.len() > TOKEN_BYTES_MAX {
+        HandleBody::decode(self.opened(TokenKind::Handle, token.as_bytes(), TOKEN_BYTES_MAX)?)
+    }
+
+    /// Makes the token of a sequencer.
+    pub fn seal_sequencer(&self, body: &SequencerBody) -> SequencerToken {
+        SequencerToken::new(self.sealed(SequencerBody::KIND, &body.encode()))
+    }
+
+    /// What a sequencer says, if this cell made it.
+    pub fn open_sequencer(&self, token: &SequencerToken) -> Option<SequencerBody> {
+        let body = self.opened(SequencerBody::KIND, token.as_bytes(), SEQUENCER_BYTES_MAX)?;
+        SequencerBody::decode(body)
+    }
+
+    fn sealed(&self, kind: TokenKind, body: &[u8]) -> Bytes {
+        let check = self.mac.clone().chain_update([kind as u8]).chain_update(body).finalize().into_bytes();
+        let mut token = BytesMut::with_capacity(body.len() + CHECK_BYTES);
+        token.put_slice(body);
+        token.put_slice(&check[..CHECK_BYTES]);
+        token.freeze()
+    }
+
+    fn opened<'a>(&self, kind: TokenKind, token: &'a [u8], bytes_max: usize) -> Option<&'a [u8]> {
+        if token.len() > bytes_max {
             return None;
         }
-        let (body, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECK_BYTES)?)?;
-        self.mac.clone().chain_update(body).verify_truncated_left(check).ok()?;
-        HandleBody::decode(body)
+        let (body, check) = token.split_at_checked(token.len().checked_sub(CHECK_BYTES)?)?;
+        let mac = self.mac.clone().chain_update([kind as u8]).chain_update(body);
+        mac.verify_truncated_left(check).ok()?;
+        Some(body)
     }
 }
 
@@ -170,6 +205,7 @@ impl PartialEq for HandleKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventKind;
     use crate::id::SessionKey;
 
     fn body() -> HandleBody {
@@ -183,6 +219,8 @@ mod tests {
             opened_by: RequestNumber(3),
             epoch: Epoch(2),
             lock_delay: Duration::from_secs(10),
+            events: EventMask::of([EventKind::ContentsModified, EventKind::LockConflict]),
+            ephemeral: true,
         }
     }
 

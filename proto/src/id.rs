@@ -12,9 +12,9 @@ macro_rules! number {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The number after this one.
+            /// The number after this one; the greatest stays as it is, since a peer may send any number.
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -112,10 +112,10 @@ impl LeaseTerms {
         })
     }
 
-    /// When to answer a KeepAlive under a session lease that ends at `end`: with a third of the
-    /// lease left (`ka-1`), or `phase` earlier, at a tick of the host's clock.
-    pub fn answer_at(&self, end: Time, phase: Duration) -> Time {
-        (end - self.lease / 3 - phase).rounded_down(KEEP_ALIVE_TICK)
+    /// When to answer a KeepAlive under a session lease of this length that ends at `end`: with a
+    /// third of it left (`ka-1`), or `phase` earlier, at a tick of the host's clock.
+    pub fn answer_at(end: Time, length: Duration, phase: Duration) -> Time {
+        (end - length / 3 - phase).rounded_down(KEEP_ALIVE_TICK)
     }
 }
 

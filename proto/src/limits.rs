@@ -38,7 +38,20 @@ pub const REQUESTS_IN_FLIGHT_PER_CLIENT: usize = 1_024;
 /// Requests of one proxy or router that a host works on at a time.
 pub const REQUESTS_IN_FLIGHT_PER_TIER: usize = 65_536;
 /// Unacknowledged news of one session; a session with more is ended.
-pub const NEWS_PER_SESSION: usize = 1_024;
+pub const NEWS_PER_SESSION: usize = 4_096;
+/// Unacknowledged events of one session; those beyond are not told, only that there were some.
+pub const EVENTS_PER_SESSION: usize = 256;
+/// KeepAlives that a host means to answer in a second: with more sessions than that allows under the
+/// usual lease, leases grow (`ka-4`).
+pub const KEEP_ALIVES_PER_SECOND: usize = 4_000;
+/// Handles that one client may have open.
+pub const HANDLES_PER_CLIENT: usize = 8_192;
+/// Requests of one client that may wait for locks.
+pub const LOCK_WAITS_PER_CLIENT: usize = 512;
+/// Longest name of an ACL, in bytes: one component.
+pub const ACL_NAME_BYTES_MAX: usize = COMPONENT_BYTES_MAX;
+/// How long a session without handles and calls is kept by its holder (paper §2.8).
+pub const IDLE: Duration = Duration::from_secs(60);
 /// Bytes queued towards one session's connection; a peer that reads slower loses its connection.
 pub const OUTBOX_BYTES_CLIENT: usize = 4 * 1024 * 1024;
 /// Bytes queued towards a proxy or router, or by a client towards its host.

@@ -244,8 +244,11 @@ impl Pair {
             }
             client::Output::Answered(answer) => self.answers.push(answer),
             client::Output::Event(event) => {
-                if event != client::Event::Extended {
+                if !matches!(event, client::Event::Extended | client::Event::CacheLapsed) {
                     self.note(&format!("client: {}", say_event(&event)));
+                }
+                if let client::Event::News(id, _) = &event {
+                    self.client.acknowledge(*id);
                 }
                 self.events.push(event);
             }
@@ -273,7 +276,7 @@ impl Pair {
                 let host = self.host(name);
                 if host.answers {
                     let number = request.number;
-                    host.core.answer(session, Answer { number, position: None, result: Ok(Reply::Noted) });
+                    host.core.answer(session, Answer::plain(number, Ok(Reply::Noted)));
                 }
                 host.requests.push((session, request));
             }
@@ -290,9 +293,12 @@ impl Pair {
             server::Output::Cancel(session, number) => {
                 let result: Result<Reply, Error> =
                     Err(crate::error::ErrorCode::Cancelled.because("by the client"));
-                self.host(name).core.answer(session, Answer { number, position: None, result });
+                self.host(name).core.answer(session, Answer::plain(number, result));
             }
-            server::Output::Settled(..) | server::Output::Acknowledged(..) => {}
+            server::Output::Settled(..)
+            | server::Output::Acknowledged(..)
+            | server::Output::CacheLeaseOver(_)
+            | server::Output::WantsLease(_) => {}
         }
     }
 
@@ -373,6 +379,7 @@ fn say_event(event: &client::Event) -> String {
     match event {
         client::Event::Welcomed { host, resumed, .. } => format!("welcomed by {host}, resumed {resumed}"),
         client::Event::Expired(error) => format!("expired, {}", error.code),
+        client::Event::News(_, item) => format!("News({item:?})").to_lowercase(),
         other => format!("{other:?}").to_lowercase(),
     }
 }

@@ -5,11 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::event::EventMask;
 use crate::handle::HandleToken;
 use crate::id::{Claim, Generation, RequestNumber, SessionId};
+use crate::item::ItemKinds;
+use crate::limits::LOCK_DELAY;
 use crate::name::Name;
 use crate::node::{AclNames, Child, LockMode, NodeKind, Stat};
 use crate::position::Position;
+use crate::sequencer::SequencerToken;
 
 /// A request on a session stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +24,10 @@ pub struct Request {
     pub settled_below: RequestNumber,
     /// For whom a proxy or router asks; `None` for the session itself.
     pub on_behalf: Option<OnBehalf>,
+    /// A sequencer that must stand when it is done, else it fails with `SequencerInvalid`.
+    pub guard: Option<SequencerToken>,
+    /// The session would keep what it reads, and give it up when told to.
+    pub caches: bool,
     /// What is asked.
     pub op: Op,
 }
@@ -69,6 +77,21 @@ pub enum Op {
     TryAcquire(HandleToken, LockMode),
     /// Frees the lock, without lock-delay.
     Release(HandleToken),
+    /// Replaces the ACL names; with a generation only if that is current.
+    SetAcl {
+        /// Opened for changing ACLs.
+        handle: HandleToken,
+        /// All three.
+        acls: AclNames,
+        /// Compare-and-swap on the ACL generation.
+        if_generation: Option<Generation>,
+    },
+    /// What the holder of the lock shows to other services.
+    GetSequencer(HandleToken),
+    /// Whether the acquisition still stands.
+    CheckSequencer(SequencerToken),
+    /// Shows a handle to a host that may not know it: its events are wanted from here on.
+    Refresh(HandleToken),
     /// A proxy's or router's word that its client is gone.
     EndClient(EndCause),
     /// A proxy's or router's word that these clients have their answers.
@@ -91,6 +114,10 @@ impl Op {
             Self::Acquire(..) => "acquire",
             Self::TryAcquire(..) => "try_acquire",
             Self::Release(_) => "release",
+            Self::SetAcl { .. } => "set_acl",
+            Self::GetSequencer(_) => "get_sequencer",
+            Self::CheckSequencer(_) => "check_sequencer",
+            Self::Refresh(_) => "refresh",
             Self::EndClient(_) => "end_client",
             Self::Settle(_) => "settle",
             Self::Claim => "claim",
@@ -113,8 +140,13 @@ impl Op {
             | Self::Delete(handle)
             | Self::Acquire(handle, _)
             | Self::TryAcquire(handle, _)
-            | Self::Release(handle) => Some(handle),
-            Self::Open(_) | Self::EndClient(_) | Self::Settle(_) | Self::Claim => None,
+            | Self::Release(handle)
+            | Self::SetAcl { handle, .. }
+            | Self::GetSequencer(handle)
+            | Self::Refresh(handle) => Some(handle),
+            Self::Open(_) | Self::CheckSequencer(_) | Self::EndClient(_) | Self::Settle(_) | Self::Claim => {
+                None
+            }
         }
     }
 
@@ -124,6 +156,8 @@ impl Op {
             Self::Open(open) => open.create.as_ref().map_or(0, |create| create.contents.len()),
             Self::SetContents { contents, .. } => contents.len(),
             Self::Settle(clients) => clients.len() * 32,
+            Self::SetAcl { acls, .. } => acls.read.len() + acls.write.len() + acls.change.len(),
+            Self::CheckSequencer(sequencer) => sequencer.as_bytes().len(),
             _ => 0,
         };
         let subject = match self {
@@ -145,6 +179,17 @@ pub struct Open {
     pub create: Option<Create>,
     /// For how long the lock stays barred to others if it is lost with the session.
     pub lock_delay: Duration,
+    /// A directory above the name, which must still be the one that was opened.
+    pub relative_to: Option<HandleToken>,
+    /// What the handle is to be told of the node.
+    pub events: EventMask,
+}
+
+impl Open {
+    /// Opens a node that exists, with the default lock-delay and without events.
+    pub const fn existing(name: Name, r#use: Use) -> Self {
+        Self { name, r#use, create: None, lock_delay: LOCK_DELAY, relative_to: None, events: EventMask::NONE }
+    }
 }
 
 /// What a handle may be used for.
@@ -189,8 +234,18 @@ pub struct Answer {
     pub number: RequestNumber,
     /// What the answer reflects; `None` if no cell was asked.
     pub position: Option<Position>,
+    /// What the session that asked may cache of it, until it is told otherwise or its cache lease
+    /// ends.
+    pub caches: ItemKinds,
     /// What came of it.
     pub result: Result<Reply, Error>,
+}
+
+impl Answer {
+    /// An answer that reflects no cell's state and may not be cached.
+    pub const fn plain(number: RequestNumber, result: Result<Reply, Error>) -> Self {
+        Self { number, position: None, caches: ItemKinds::NONE, result }
+    }
 }
 
 /// What a request that succeeded brings back.
@@ -214,10 +269,15 @@ pub enum Reply {
         /// Metadata at the same point.
         stat: Stat,
     },
-    /// Of `GetStat`.
+    /// Of `GetStat` and `Refresh`.
     Stat(Stat),
-    /// Of `ReadDir`, sorted by component.
-    Children(Vec<Child>),
+    /// Of `ReadDir`.
+    Children {
+        /// Sorted by component; without their lock generations, which are 0.
+        children: Vec<Child>,
+        /// Of the directory.
+        acls: AclNames,
+    },
     /// Of `SetContents`.
     Written {
         /// The new generation.
@@ -234,6 +294,15 @@ pub enum Reply {
     },
     /// Of `Release`.
     Released,
+    /// Of `SetAcl`.
+    AclSet {
+        /// The new generation of the ACL names.
+        acl_generation: Generation,
+    },
+    /// Of `GetSequencer`.
+    Sequencer(SequencerToken),
+    /// Of `CheckSequencer`: the acquisition stands.
+    SequencerStands,
     /// Of `EndClient`, `Settle` and `Claim`.
     Noted,
 }
@@ -243,8 +312,11 @@ impl Reply {
     pub fn weight(&self) -> usize {
         match self {
             Self::Contents { contents, .. } => contents.len() + 160,
-            Self::Children(children) => children.iter().map(|c| c.component.len() + 128).sum::<usize>() + 64,
+            Self::Children { children, .. } => {
+                children.iter().map(|c| c.component.len() + 128).sum::<usize>() + 64
+            }
             Self::Opened { handle, .. } => handle.as_bytes().len() + 160,
+            Self::Sequencer(sequencer) => sequencer.as_bytes().len() + 64,
             _ => 96,
         }
     }

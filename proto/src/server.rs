@@ -13,7 +13,10 @@
 //!              live -- EndSession --> ending (Ended)   -- forget --> gone
 //! ```
 
+pub mod cachers;
+mod news;
 mod session;
+mod stretch;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +25,8 @@ use std::time::Duration;
 
 use crate::deadlines::Deadlines;
 use crate::error::{Error, ErrorCode};
+use crate::event::NodeEvent;
+use crate::handle::HandleKey;
 use crate::id::{CellName, Epoch, RequestNumber, Sequence, SessionId};
 use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
 use crate::limits::{PROTOCOL, REQUESTS_IN_FLIGHT_PER_CLIENT, REQUESTS_IN_FLIGHT_PER_TIER};
@@ -29,7 +34,9 @@ use crate::request::{Answer, Request};
 use crate::stream::{Down, Hello, KeepAlive, News, Role, Up, Welcome};
 use crate::time::Time;
 
+use news::EventRoom;
 use session::Session;
+use stretch::Stretch;
 
 /// A connection to this host; the shell numbers them and never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +61,13 @@ pub enum Output {
     Expired(SessionId),
     /// Its holder ended the session: free what hangs on it as closed, then `forget` it.
     Ended(SessionId),
-    /// A session has dealt with all its news up to this one.
+    /// A session has dealt with this piece of news.
     Acknowledged(SessionId, Sequence),
+    /// A session's cache lease ended while it had news to acknowledge: whatever it had cached is void,
+    /// and it gets no other cache lease until it has acknowledged (`cache-1`, `ka-3`).
+    CacheLeaseOver(SessionId),
+    /// More is to be granted than may be: raise the bound with [`ServerCore::set_lease_max`] (`lease-5`).
+    WantsLease(Duration),
 }
 
 /// Counters since the start, for reports.
@@ -73,8 +85,12 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct ServerCore {
     terms: LeaseTerms,
+    /// How far terms may be stretched (`ka-4`).
+    lease_max: Duration,
+    stretch: Stretch,
     ceiling: Ceiling,
     master_of: Option<(CellName, Epoch)>,
+    handle_key: Option<HandleKey>,
     sessions: BTreeMap<SessionId, Session>,
     connections: BTreeMap<ConnectionId, Connection>,
     deadlines: Deadlines<SessionId>,
@@ -99,8 +115,11 @@ impl ServerCore {
     pub fn new(terms: LeaseTerms) -> Self {
         Self {
             terms,
+            lease_max: terms.lease,
+            stretch: Stretch::default(),
             ceiling: Ceiling::Closed,
             master_of: None,
+            handle_key: None,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
             deadlines: Deadlines::default(),
@@ -110,9 +129,31 @@ impl ServerCore {
         }
     }
 
-    /// What every Welcome says of this host: the cell and epoch of a master.
-    pub fn speak_as_master(&mut self, cell: CellName, epoch: Epoch) {
+    /// What every Welcome says of this host: the cell and epoch of a master, and to proxies and routers
+    /// the key of its handles.
+    pub fn speak_as_master(&mut self, cell: CellName, epoch: Epoch, handle_key: HandleKey) {
         self.master_of = Some((cell, epoch));
+        self.handle_key = Some(handle_key);
+    }
+
+    /// No lease longer than this is granted (`lease-5`).
+    pub fn set_lease_max(&mut self, lease_max: Duration) {
+        self.lease_max = lease_max;
+    }
+
+    /// The lease that is granted at the moment, when nothing else bounds it (`ka-4`).
+    pub fn lease(&self) -> Duration {
+        self.stretch.lease(self.terms.lease, self.sessions.len()).min(self.lease_max)
+    }
+
+    /// Whether the session may cache what it is told now: it has a cache lease and a connection.
+    pub fn may_cache(&self, now: Time, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| session.may_cache(now))
+    }
+
+    /// When the session's cache lease ends, by this host's clock; also while the session is ending.
+    pub fn cache_end(&self, session: SessionId) -> Option<Time> {
+        self.sessions.get(&session).map(Session::cache_end)
     }
 
     /// Counters.
@@ -187,13 +228,13 @@ impl ServerCore {
         let id = hello.key.id();
         self.sessions
             .entry(id)
-            .or_insert_with(|| Session::new(id, holder_of(&hello), LeaseEnds::default(), self.terms));
+            .or_insert_with(|| Session::new(id, holder_of(&hello), LeaseEnds::default(), self.terms.lease));
         self.welcome(now, connection, id, &hello, received, false);
     }
 
     /// Takes over a session from a predecessor, which may have promised it leases until `ends`.
     pub fn adopt(&mut self, id: SessionId, holder: Holder, ends: LeaseEnds) {
-        self.sessions.insert(id, Session::new(id, holder, ends, self.terms));
+        self.sessions.insert(id, Session::new(id, holder, ends, self.terms.lease));
         self.reschedule(id);
     }
 
@@ -212,26 +253,54 @@ impl ServerCore {
     pub fn answer_unreadable(&mut self, connection: ConnectionId, number: RequestNumber, error: Error) {
         self.stats.requests += 1;
         if let Some(Connection::Speaking(_)) = self.connections.get(&connection) {
-            let answer = Answer { number, position: None, result: Err(error) };
-            self.send(connection, Down::Answer(answer));
+            self.send(connection, Down::Answer(Answer::plain(number, Err(error))));
         }
     }
 
-    /// Tells a session something that it must acknowledge.
-    pub fn tell(&mut self, now: Time, id: SessionId, item: News) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+    /// Tells a session something that it must acknowledge, under the number that is returned; `None` if
+    /// there is no such session, or it has left so much unacknowledged that this ends it.
+    pub fn tell(&mut self, now: Time, id: SessionId, item: News) -> Option<Sequence> {
+        let session = self.sessions.get_mut(&id).filter(|session| !session.ending)?;
         let Some(sequence) = session.news.push(now, item.clone()) else {
             let error = ErrorCode::SessionExpired.because("too much news left unacknowledged");
-            return self.expire(id, error);
+            self.expire(id, error);
+            return None;
         };
+        if session.cache_end() <= now {
+            // That it has none is found out at the next timeout, due since then, and no sign of load.
+            self.stretch.excused(now);
+        }
         if let Some(connection) = session.connection {
             self.outputs.push_back(Output::Send(connection, Down::News { sequence, item }));
-            self.try_answer_keep_alive(now, id);
+        }
+        self.reschedule(id);
+        Some(sequence)
+    }
+
+    /// Tells a session of an event, or, if it has not acknowledged many others, that there are some it
+    /// is not told of: a slow reader costs its host no more than that.
+    pub fn tell_event(&mut self, now: Time, id: SessionId, event: NodeEvent) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        match session.news.room_for_event() {
+            EventRoom::Free => self.tell(now, id, News::Event(event)),
+            EventRoom::Full => self.tell(now, id, News::EventsLost { cell: None }),
+            EventRoom::Told => None,
+        };
+    }
+
+    /// Tells a session that it is not told of all events, unless that was said and is not acknowledged.
+    pub fn tell_events_lost(&mut self, now: Time, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        if session.news.room_for_event() != EventRoom::Told {
+            self.tell(now, id, News::EventsLost { cell: None });
         }
     }
 
     /// Sets how far leases may be granted from here on, and answers what had to wait for it.
     pub fn set_ceiling(&mut self, now: Time, ceiling: Ceiling) {
+        if self.ceiling == Ceiling::Closed {
+            self.stretch.excused(now);
+        }
         self.ceiling = ceiling;
         for id in std::mem::take(&mut self.overdue) {
             self.try_answer_keep_alive(now, id);
@@ -261,15 +330,26 @@ impl ServerCore {
         self.overdue.clear();
         self.ceiling = Ceiling::Closed;
         self.master_of = None;
+        self.handle_key = None;
+        self.stretch = Stretch::default();
+        self.lease_max = self.terms.lease;
     }
 
     /// Answers due KeepAlives and ends sessions whose lease is over.
     pub fn handle_timeout(&mut self, now: Time) {
+        if let Some(due) = self.deadlines.first()
+            && self.ceiling != Ceiling::Closed
+        {
+            self.stretch.woke(now, due);
+        }
         while let Some(id) = self.deadlines.pop_due(now) {
-            let Some(session) = self.sessions.get(&id) else { continue };
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
             if session.is_over(now) {
                 self.expire(id, ErrorCode::SessionExpired.because("the session's lease ran out"));
                 continue;
+            }
+            if session.lapses(now) {
+                self.outputs.push_back(Output::CacheLeaseOver(id));
             }
             self.try_answer_keep_alive(now, id);
             self.reschedule(id);
@@ -302,7 +382,12 @@ impl ServerCore {
                     ErrorCode::SessionMoved.because("a newer connection holds the session"),
                 );
             }
-            Some(_) => self.welcome(now, connection, id, &hello, now, true),
+            Some(session) => {
+                // A gap in its claims: it may have been with another host meanwhile, whose leave to cache
+                // nobody here knows of, and which numbered its news in its own way.
+                let resumed = hello.claim <= session.holder.claim.next();
+                self.welcome(now, connection, id, &hello, now, resumed);
+            }
             None => {
                 let waiting = Connection::Admitting { hello: Box::new(hello.clone()), received: now };
                 self.connections.insert(connection, waiting);
@@ -320,8 +405,9 @@ impl ServerCore {
         received: Time,
         resumed: bool,
     ) {
+        let terms = self.granting();
         let session = self.sessions.get_mut(&id).expect("known or just made");
-        let Some(grant) = session.first_grant(now, received, self.ceiling) else {
+        let Some(grant) = session.first_grant(now, received, terms, self.ceiling) else {
             if session.never_granted() {
                 self.sessions.remove(&id);
             }
@@ -332,7 +418,8 @@ impl ServerCore {
         self.overdue.remove(&id);
         self.connections.insert(connection, Connection::Speaking(id));
         let master_of = self.master_of.clone();
-        self.send(connection, Down::Welcome(Welcome { session: id, resumed, grant, master_of }));
+        let handle_key = self.handle_key.clone().filter(|_| hello.role.is_tier());
+        self.send(connection, Down::Welcome(Welcome { session: id, resumed, grant, master_of, handle_key }));
         let unacknowledged: Vec<_> = self.sessions[&id].news.unacknowledged().collect();
         for (sequence, item) in unacknowledged {
             self.send(connection, Down::News { sequence, item });
@@ -381,7 +468,7 @@ impl ServerCore {
         if over_limit {
             let code = ErrorCode::RateLimited { retry_after: Duration::from_millis(100) };
             let result = Err(code.because(format!("more than {limit} requests in flight")));
-            return self.answer(id, Answer { number, position: None, result });
+            return self.answer(id, Answer::plain(number, result));
         }
         self.outputs.push_back(Output::Request(id, request));
     }
@@ -405,8 +492,9 @@ impl ServerCore {
 
     fn acknowledge(&mut self, id: SessionId, sequence: Sequence) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if session.news.acknowledge(sequence) {
+        if session.acknowledge(sequence) {
             self.outputs.push_back(Output::Acknowledged(id, sequence));
+            self.reschedule(id);
         }
     }
 
@@ -431,13 +519,23 @@ impl ServerCore {
     }
 
     fn try_answer_keep_alive(&mut self, now: Time, id: SessionId) {
+        let terms = self.granting();
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(connection) = session.connection else { return };
-        if let Some((keep_alive, grant)) = session.answer_keep_alive(now, self.ceiling) {
+        if let Some((keep_alive, grant)) = session.answer_keep_alive(now, terms, self.ceiling) {
             self.send(connection, Down::Lease { keep_alive, grant });
         } else if session.is_keep_alive_due(now) {
             self.overdue.insert(id);
         }
+    }
+
+    /// What is granted at the moment; asks for more room if the load calls for it.
+    fn granting(&mut self) -> LeaseTerms {
+        let wanted = self.stretch.lease(self.terms.lease, self.sessions.len());
+        if wanted > self.lease_max && self.stretch.should_ask(wanted) {
+            self.outputs.push_back(Output::WantsLease(wanted));
+        }
+        LeaseTerms { lease: wanted.min(self.lease_max) }
     }
 
     fn reschedule(&mut self, id: SessionId) {

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::event::NodeEvent;
+use crate::handle::HandleKey;
 use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
+use crate::item::Item;
+use crate::position::Position;
 use crate::request::{Answer, Request};
 
 /// From the holder of a session to its host.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a box would cost every request an allocation")]
 pub enum Up {
     /// First on every stream.
     Hello(Hello),
@@ -15,7 +20,7 @@ pub enum Up {
     Request(Request),
     /// Asks for the next lease.
     KeepAlive(KeepAlive),
-    /// All news up to this sequence number has been dealt with (`ka-3`).
+    /// This piece of news has been dealt with (`ka-3`).
     Acknowledge(Sequence),
     /// The caller no longer waits for this request.
     Cancel(RequestNumber),
@@ -54,7 +59,8 @@ impl Down {
         match self {
             Self::Answer(Answer { result: Ok(reply), .. }) => reply.weight(),
             Self::Answer(Answer { result: Err(error), .. }) | Self::Refused(error) => error.detail.len() + 64,
-            Self::Welcome(_) | Self::Lease { .. } | Self::News { .. } => 64,
+            Self::News { item, .. } => item.weight(),
+            Self::Welcome(_) | Self::Lease { .. } => 64,
         }
     }
 }
@@ -108,16 +114,20 @@ impl Role {
 }
 
 /// The host's answer to a Hello.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {
     /// The session's id.
     pub session: SessionId,
-    /// The host remembered it.
+    /// The host remembered it, and knows that it was with no other host since: what it may cache and what
+    /// it was told stand.
     pub resumed: bool,
     /// The first lease, as if the Hello had been a KeepAlive.
     pub grant: Grant,
     /// The cell whose master speaks, and its epoch; `None` from proxies and routers.
     pub master_of: Option<(CellName, Epoch)>,
+    /// For proxies and routers: the key of the cell's check digits, so that they can make handles for
+    /// reading. They are trusted (`proxy-6`), and a handle proves nothing that is not checked again.
+    pub handle_key: Option<HandleKey>,
 }
 
 /// A lease as it travels: durations only (`time-1`).
@@ -155,4 +165,33 @@ pub enum News {
         /// Which cell.
         cell: CellName,
     },
+    /// Cached items are about to change: to be acknowledged once no copy is left (`cache-1`, `cache-4`).
+    Invalidate {
+        /// Which.
+        items: Vec<Item>,
+        /// Nothing read at or before this point may be cached any more (`cache-3`).
+        floor: Position,
+    },
+    /// Something happened to a node that a handle subscribed to.
+    Event(NodeEvent),
+    /// Too many events were waiting to be acknowledged: look again at what was subscribed to.
+    EventsLost {
+        /// In which cell; `None`: in any.
+        cell: Option<CellName>,
+    },
+}
+
+impl News {
+    /// Rough size on the wire, in bytes.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::FailOver { .. } | Self::CellLost { .. } | Self::EventsLost { .. } => 64,
+            Self::Invalidate { items, .. } => {
+                items.iter().map(|item| item.name.as_str().len() + 8).sum::<usize>() + 64
+            }
+            Self::Event(event) => {
+                event.name.as_str().len() + event.child.as_ref().map_or(0, String::len) + 96
+            }
+        }
+    }
 }

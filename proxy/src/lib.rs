@@ -1,8 +1,8 @@
 //! A proxy: one host in front of the cells for many clients, so that the masters see its few sessions
 //! instead of theirs (design §2).
 //!
-//! It holds no state of the service and decides nothing itself: what it does for its clients is
-//! [`hasp_router::relay`]'s. It does not cache.
+//! It holds no state of the service and decides nothing itself: what it does for its clients, and what it
+//! caches for them, is [`hasp_router::relay`]'s.
 
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::partition::PartitionMap;

@@ -137,7 +137,6 @@ async fn run(
         stop = &mut stopped => return report_overflow(stop.ok(), link, &events),
         opened = opening => opened,
     };
-    drop(halted);
     if let Some((mut session, _seat)) = opened {
         let Some(told) = events.upgrade() else { return };
         told.connected(link.clone());
@@ -145,6 +144,7 @@ async fn run(
         loop {
             let items = tokio::select! {
                 biased;
+                () = halted.cancelled() => break,
                 stop = &mut stopped => return report_overflow(stop.ok(), link, &events),
                 items = receive(&mut session, &link) => items,
             };

@@ -1,43 +1,66 @@
 //! A host that holds no state of the service: sessions of many clients below, one session at each
-//! cell above, and every request passed on. A router is this; a proxy is this with a cache.
+//! cell above, and requests passed on. A router is this; a proxy is this with a strict cache.
 //!
 //! It decides what the cells must hear of the clients (`proxy-1`, `proxy-2`), what the clients must
-//! hear of the cells (`route-7`), and how far leases below may reach (`lease-1`, `lease-2`). What a
-//! session is and where a request goes is decided by the machines it is made of.
+//! hear of the cells (`route-7`, P-EVENT), how far leases below may reach (`lease-1`, `lease-2`), what is
+//! answered from its cache and what the clients may keep of it (`cache-4`, `cache-5`). What a session is,
+//! what may be cached and where a request goes is decided by the machines it is made of.
 //!
 //! ```text
 //! client's request:  received -- on behalf --> asked upstream -- answered --> answered
+//!                        |---- cached -----------------------------------------> answered
 //!                        '---- not a client's to ask, too many ----> refused
 //! client's session:  admitted ... expired, ended --> requests cancelled --> EndClient --> gone
 //! ```
 
+mod asking;
+mod caching;
 mod departures;
 mod flights;
 mod footprints;
 mod guests;
+mod hits;
 mod nesting;
+mod quotas;
+mod reads;
+mod sources;
+mod stopping;
+mod subscriptions;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hasp_proto::client::{Event, Status};
+use hasp_proto::client::cache::Cache;
+use hasp_proto::client::{Ask, Event, Status};
+use hasp_proto::deadlines::Deadlines;
 use hasp_proto::error::{Error, ErrorCode};
-use hasp_proto::id::{CellName, RequestNumber, SessionId};
+use hasp_proto::handle::HandleKey;
+use hasp_proto::id::{CellName, Instance, RequestNumber, SessionId};
+use hasp_proto::item::Item;
 use hasp_proto::lease::LeaseTerms;
+use hasp_proto::limits::LEASE_MAX;
 use hasp_proto::machine::Core;
+use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::request::{Answer, EndCause, OnBehalf, Op, Reply, Request};
+use hasp_proto::position::Position;
+use hasp_proto::request::{Answer, EndCause, Op, Reply};
 use hasp_proto::server::{self, ConnectionId, ServerCore};
-use hasp_proto::stream::{Down, Hello, News, Role, Up};
+use hasp_proto::stream::{Down, Hello, News, Role, Up, Welcome};
 use hasp_proto::time::Time;
 
-use crate::upstream::{self, Hosts, LinkId, Ticket, UpstreamConfig, UpstreamCore};
+use crate::upstream::{self, Hosts, LinkId, UpstreamConfig, UpstreamCore};
 use departures::{Departure, Departures, speak_for};
 use flights::{Flights, Purpose};
 use footprints::{Footprint, Settling};
 use guests::Guests;
+use hits::Movers;
+use quotas::Quotas;
+use reads::Reads;
+use sources::Sources;
+use stopping::{Stop, stopping};
+use subscriptions::Subscriptions;
 
 /// What is kept off leases below: the time an answer takes from here to its client does not count,
 /// but ends that fall together must not.
@@ -54,6 +77,8 @@ pub struct RelayCoreConfig {
     pub upstream: UpstreamConfig,
     /// What it grants to its clients, as far as its own leases reach.
     pub terms: LeaseTerms,
+    /// About how many bytes it caches. `None`: it keeps nothing and lets nobody keep anything, as a router.
+    pub cache_bytes: Option<usize>,
 }
 
 /// What can happen to a relay.
@@ -94,10 +119,57 @@ pub enum Output {
     SendUp(LinkId, Up),
     /// Something happened to the session at a cell. For the log.
     Noticed(CellName, Event),
+    /// What the concurrent view of the cache has to know, in order with everything else.
+    Show(Show),
     /// Each cell has welcomed it once: clients can be sent here.
     Ready,
     /// It was told to stop, and its own sessions have ended.
     Stopped,
+}
+
+/// What those may go by that answer reads beside the machine: only what it has shown, and only until it
+/// has shown that it is void. It does so before anybody above hears that no copy is left.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Show {
+    /// The key of a cell's handles.
+    Key(CellName, HandleKey),
+    /// Copies of what a cell said may be used until then (`lease-3`).
+    Lease(CellName, Time),
+    /// Copies of what that cell said are current as of this position.
+    Seen(Position),
+    /// What a cell says of a node to that principal.
+    Copy {
+        /// Which cell.
+        cell: CellName,
+        /// As whom it was read.
+        principal: String,
+        /// Of the node.
+        name: Name,
+        /// Of the node, which the handle was bound to.
+        instance: Instance,
+        /// `Contents`, `Stat` or `Children`.
+        reply: Reply,
+    },
+    /// A connection speaks for the session of an application.
+    Speaks {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose.
+        session: SessionId,
+        /// As whom.
+        principal: String,
+        /// It was never elsewhere, so nothing can be too old for it (P-MONO).
+        is_new: bool,
+    },
+    /// The session was shown something of that cell through this host that is as new as what it may have
+    /// seen elsewhere.
+    CaughtUp(SessionId, CellName),
+    /// A connection speaks for nobody any more.
+    Silent(ConnectionId),
+    /// Nothing of these items may be used any more.
+    Void(Vec<Item>),
+    /// Nothing that this cell said may be used any more.
+    VoidCell(CellName),
 }
 
 /// Where a relay stands. It only moves on.
@@ -130,6 +202,16 @@ pub struct RelayStatus {
     pub requests_in_flight: usize,
     /// Sessions of clients whose lease ran out, since the start.
     pub sessions_expired: u64,
+    /// Requests answered from the cache by the machine, since the start.
+    pub hits: u64,
+    /// Reads that wait for one that others asked.
+    pub reads_shared: usize,
+    /// About how many bytes are cached.
+    pub cache_bytes: usize,
+    /// Items that sessions of clients may cache, once for each session.
+    pub registrations: usize,
+    /// Invalidations and the like that cells told and that are not acknowledged yet.
+    pub rounds: usize,
 }
 
 /// The machine. See the module's documentation.
@@ -147,6 +229,18 @@ pub struct RelayCore {
     settled_last: Time,
     departures: Departures,
     guests: Guests,
+    sources: Sources,
+    cache: Cache,
+    /// Whether it keeps anything.
+    keeps: bool,
+    reads: Reads,
+    movers: Movers,
+    /// Sessions that are over without having said so, until the end of the cache lease they may believe in.
+    fading: Deadlines<SessionId>,
+    subscriptions: Subscriptions,
+    quotas: Quotas,
+    hits: u64,
+    stop: Stop,
     phase: Phase,
     outputs: VecDeque<Output>,
 }
@@ -160,9 +254,19 @@ impl RelayCore {
         let Hosts::Cells(map) = &config.upstream.hosts else {
             panic!("a relay holds sessions with cells");
         };
-        let cells = map.cells.keys().cloned().collect();
+        let cells: Vec<_> = map.cells.keys().cloned().collect();
         Self {
             server: ServerCore::new(config.terms),
+            sources: cells.iter().map(|cell| (cell.clone(), Default::default())).collect(),
+            cache: Cache::new(config.cache_bytes.unwrap_or(0)),
+            keeps: config.cache_bytes.is_some(),
+            reads: Reads::default(),
+            movers: Movers::default(),
+            fading: Deadlines::default(),
+            subscriptions: Subscriptions::default(),
+            quotas: Quotas::default(),
+            hits: 0,
+            stop: Stop::No,
             upstream: UpstreamCore::new(now, config.upstream),
             cells,
             welcomed: BTreeSet::new(),
@@ -200,13 +304,12 @@ impl RelayCore {
             requests: stats.requests,
             requests_in_flight: self.flights.len(),
             sessions_expired: stats.expired,
+            hits: self.hits,
+            reads_shared: self.reads.len(),
+            cache_bytes: self.cache.bytes(),
+            registrations: self.sources.values().map(|source| source.cachers.registrations()).sum(),
+            rounds: self.sources.values().map(|source| source.rounds()).sum(),
         }
-    }
-
-    fn stop(&mut self, now: Time) {
-        self.phase = self.phase.max(Phase::Stopping);
-        self.server.stop(&stopping());
-        self.upstream.end(now);
     }
 
     /// Carries out what the parts want of one another, until they want nothing more.
@@ -217,6 +320,8 @@ impl RelayCore {
                 self.hear(now, output);
             } else if let Some(output) = self.server.poll_output() {
                 self.serve(now, output);
+            } else if self.stop_goes_on(now) {
+                continue;
             } else {
                 break;
             }
@@ -225,7 +330,7 @@ impl RelayCore {
             self.phase = Phase::Ready;
             self.outputs.push_back(Output::Ready);
         }
-        if self.phase == Phase::Stopping && self.upstream.is_over() {
+        if self.phase == Phase::Stopping && self.stop == Stop::Ending && self.upstream.is_over() {
             self.phase = Phase::Stopped;
             self.outputs.push_back(Output::Stopped);
         }
@@ -233,15 +338,35 @@ impl RelayCore {
 
     fn serve(&mut self, now: Time, output: server::Output) {
         match output {
-            server::Output::Send(connection, down) => self.outputs.push_back(Output::Send(connection, down)),
-            server::Output::Close(connection) => self.outputs.push_back(Output::Close(connection)),
+            server::Output::Send(connection, down) => {
+                if let Down::Welcome(Welcome { session, .. }) = &down {
+                    self.show_speaker(connection, *session);
+                }
+                self.outputs.push_back(Output::Send(connection, down));
+            }
+            server::Output::Close(connection) => {
+                self.outputs.push_back(Output::Show(Show::Silent(connection)));
+                self.outputs.push_back(Output::Close(connection));
+            }
             server::Output::Admit(connection, session, hello) => self.admit(now, connection, session, &hello),
             server::Output::Request(session, request) => self.request(now, session, request),
             server::Output::Cancel(session, number) => self.cancel(now, session, number),
             server::Output::Settled(session, below) => self.note_settled(now, session, below),
             server::Output::Expired(session) => self.depart(now, session, EndCause::Failed),
             server::Output::Ended(session) => self.depart(now, session, EndCause::Closed),
-            server::Output::Acknowledged(..) => {}
+            server::Output::Acknowledged(session, sequence) => self.acknowledged(now, session, sequence),
+            server::Output::CacheLeaseOver(session) => self.holds_nothing(now, session),
+            // How far leases below reach is bound by those above; nobody has to agree to longer ones.
+            server::Output::WantsLease(_) => self.server.set_lease_max(LEASE_MAX),
+        }
+    }
+
+    fn show_speaker(&mut self, connection: ConnectionId, session: SessionId) {
+        if let Some(holder) = self.server.holder(session).filter(|holder| holder.role == Role::Client) {
+            let principal = holder.principal.clone();
+            let is_new = !self.movers.is_mover(session);
+            let speaks = Show::Speaks { connection, session, principal, is_new };
+            self.outputs.push_back(Output::Show(speaks));
         }
     }
 
@@ -255,10 +380,10 @@ impl RelayCore {
             upstream::Output::Answered(ticket, answer) => self.answered(now, ticket, answer),
             upstream::Output::Event(cell, event) => {
                 let cell = cell.expect("every session of a relay is at a cell");
-                self.happened(now, &cell, &event);
-                if event != Event::Extended {
-                    self.outputs.push_back(Output::Noticed(cell, event));
+                if is_notable(&event) {
+                    self.outputs.push_back(Output::Noticed(cell.clone(), event.clone()));
                 }
+                self.happened(now, &cell, event);
             }
         }
     }
@@ -273,8 +398,13 @@ impl RelayCore {
             self.footprints.insert(session, guest.footprint);
         }
         if hello.resume {
-            self.claim(now, session);
+            self.came_from_elsewhere(now, session);
         }
+    }
+
+    fn came_from_elsewhere(&mut self, now: Time, session: SessionId) {
+        self.movers.came(session, self.upstream.last_ticket());
+        self.claim(now, session);
     }
 
     /// Tells the cells that the client speaks from here, before whoever spoke for it earlier takes its
@@ -295,147 +425,8 @@ impl RelayCore {
         self.server.received(now, connection, Up::Hello(hello));
         let is_back = claim_before.is_some_and(|before| claim > before.next());
         if is_back && self.server.holder(session).is_some_and(|holder| holder.claim == claim) {
-            self.claim(now, session);
+            self.came_from_elsewhere(now, session);
         }
-    }
-
-    fn request(&mut self, now: Time, session: SessionId, request: Request) {
-        let Some(holder) = self.server.holder(session) else { return };
-        let Request { number, settled_below, on_behalf, op } = request;
-        if (on_behalf.is_some() || op.is_tier_only()) && !holder.role.is_tier() {
-            let error = ErrorCode::PermissionDenied.because("only proxies and routers speak for others");
-            return self.refuse(session, number, error);
-        }
-        if let Some(client) = on_behalf {
-            return self.relay_for_guest(now, session, number, client, op);
-        }
-        match op {
-            Op::Settle(_) => self.ask_all(now, Purpose::Part(session, number), &op, None),
-            Op::EndClient(_) | Op::Claim => {
-                self.refuse(session, number, ErrorCode::InvalidArgument.because("on whose behalf?"));
-            }
-            op => {
-                let (claim, principal) = (holder.claim, holder.principal.clone());
-                let client = OnBehalf { session, number, settled_below, claim, principal };
-                let ticket = self.upstream.submit(now, op.clone(), Some(client));
-                let cell = self.upstream.cell_of(ticket).cloned();
-                if let Some(cell) = &cell {
-                    self.footprints.entry(session).or_default().note(cell, &op);
-                }
-                self.flights.add(ticket, Purpose::Answer(session, number), cell);
-            }
-        }
-    }
-
-    /// A proxy asks for its client: passed on as it is.
-    fn relay_for_guest(
-        &mut self,
-        now: Time,
-        via: SessionId,
-        number: RequestNumber,
-        client: OnBehalf,
-        op: Op,
-    ) {
-        if !self.guests.hear(via, &client) {
-            let error = ErrorCode::SessionMoved.because("the client speaks through another proxy");
-            return self.refuse(via, number, error);
-        }
-        if op.is_tier_only() {
-            if matches!(op, Op::EndClient(_)) {
-                self.guests.remove(client.session);
-            }
-            return self.ask_all(now, Purpose::Part(via, number), &op, Some(&client));
-        }
-        let ticket = self.upstream.submit(now, op.clone(), Some(client.clone()));
-        let cell = self.upstream.cell_of(ticket).cloned();
-        if let Some(cell) = &cell {
-            self.footprints.entry(via).or_default().note_use(cell);
-            self.guests.note(via, &client, cell, &op);
-        }
-        self.flights.add(ticket, Purpose::Answer(via, number), cell);
-    }
-
-    fn ask_all(&mut self, now: Time, purpose: Purpose, op: &Op, on_behalf: Option<&OnBehalf>) {
-        for cell in self.cells.clone() {
-            let ticket = self.upstream.submit_to(now, &cell, op.clone(), on_behalf.cloned());
-            self.flights.add(ticket, purpose, Some(cell));
-        }
-    }
-
-    fn refuse(&mut self, session: SessionId, number: RequestNumber, error: Error) {
-        self.server.answer(session, Answer { number, position: None, result: Err(error) });
-    }
-
-    fn cancel(&mut self, now: Time, session: SessionId, number: RequestNumber) {
-        if let Some(ticket) = self.flights.ticket(session, number) {
-            self.upstream.cancel(now, ticket);
-        }
-    }
-
-    fn answered(&mut self, now: Time, ticket: Ticket, answer: Answer) {
-        match self.flights.land(ticket) {
-            None | Some(Purpose::Note) => {}
-            Some(Purpose::Answer(session, number)) => {
-                let result = answer.result.map_err(|error| self.for_holder(session, error));
-                self.server.answer(session, Answer { number, position: answer.position, result });
-                self.send_departures(now, session);
-            }
-            Some(Purpose::Part(session, number)) => {
-                if self.flights.is_last_part(session, number) {
-                    // A cell that could not note it has lost what there was to note, or will by itself.
-                    self.server.answer(session, Answer { number, position: None, result: Ok(Reply::Noted) });
-                }
-            }
-        }
-    }
-
-    /// What an error means to the session that asked. That our own session at a cell is over is not its
-    /// end; and a client that is heard here speaks from here, so a cell that does not take its claim will,
-    /// once it has seen the end of whoever spoke for it before. In both cases it asks again with the same
-    /// number, and what was done is not done twice (P-ONCE).
-    fn for_holder(&self, session: SessionId, error: Error) -> Error {
-        let is_client = self.server.holder(session).is_some_and(|holder| holder.role == Role::Client);
-        match error.code {
-            ErrorCode::SessionExpired => ErrorCode::Unavailable.because(error.detail),
-            ErrorCode::SessionMoved if is_client => ErrorCode::Unavailable.because(error.detail),
-            _ => error,
-        }
-    }
-
-    fn happened(&mut self, now: Time, cell: &CellName, event: &Event) {
-        match event {
-            Event::Welcomed { .. } => {
-                self.welcomed.insert(cell.clone());
-            }
-            Event::Expired(_) => self.lose(now, cell),
-            Event::News(item) => self.pass_on(now, item),
-            Event::Extended | Event::Jeopardy | Event::Safe | Event::Closed => {}
-        }
-        if self.phase < Phase::Stopping {
-            let ceiling = nesting::ceiling(self.upstream.sessions(), MARGIN);
-            self.server.set_ceiling(now, ceiling);
-        }
-    }
-
-    /// The session at a cell is gone, and with it what was promised of that cell.
-    fn lose(&mut self, now: Time, cell: &CellName) {
-        for session in self.users_of(cell) {
-            self.server.tell(now, session, News::CellLost { cell: cell.clone() });
-        }
-    }
-
-    fn pass_on(&mut self, now: Time, item: &News) {
-        let hearers = match item {
-            News::FailOver { .. } => self.server.sessions().collect(),
-            News::CellLost { cell } => self.users_of(cell),
-        };
-        for session in hearers {
-            self.server.tell(now, session, item.clone());
-        }
-    }
-
-    fn users_of(&self, cell: &CellName) -> Vec<SessionId> {
-        self.footprints.iter().filter(|(_, print)| print.used(cell)).map(|(session, _)| *session).collect()
     }
 
     fn note_settled(&mut self, now: Time, session: SessionId, below: RequestNumber) {
@@ -449,16 +440,27 @@ impl RelayCore {
     fn send_settled(&mut self, now: Time) {
         (self.settle_at, self.settled_last) = (None, now);
         for (cell, batch) in self.settling.take_batches(&self.footprints, SETTLE_BATCH_MAX) {
-            let ticket = self.upstream.submit_to(now, &cell, Op::Settle(batch), None);
-            self.flights.add(ticket, Purpose::Note, Some(cell));
+            self.ask_cell(now, cell, Purpose::Note, Op::Settle(batch).into());
         }
     }
 
     /// A session has come to its end: nothing is asked for it any more, and the cells hear of it.
     fn depart(&mut self, now: Time, session: SessionId, cause: EndCause) {
         let Some(holder) = self.server.holder(session).cloned() else { return };
+        let cache_end = self.server.cache_end(session).unwrap_or_default();
         self.server.forget(session);
+        match cause {
+            EndCause::Closed => self.holds_nothing(now, session),
+            EndCause::Failed => self.fade(now, session, cache_end),
+        }
         self.guests.orphan(now, session);
+        self.reads.forget(session);
+        self.movers.forget(session);
+        self.quotas.forget(session);
+        self.subscriptions.forget_client(session);
+        if holder.role.is_tier() {
+            self.subscriptions.forget_speaker(session);
+        }
         let settled_below = self.settling.take(session).unwrap_or_default();
         let footprint = self.footprints.remove(&session).unwrap_or_default();
         let on_behalf = speak_for(session, holder.claim, &holder.principal, settled_below);
@@ -473,18 +475,19 @@ impl RelayCore {
 
     fn send_departures(&mut self, now: Time, session: SessionId) {
         for (cell, Departure { on_behalf, cause }) in self.departures.take_ready(session, &self.flights) {
-            let ticket = self.upstream.submit_to(now, &cell, Op::EndClient(cause), Some(on_behalf));
-            self.flights.add(ticket, Purpose::Note, Some(cell));
+            let ask = Ask { on_behalf: Some(on_behalf), ..Op::EndClient(cause).into() };
+            self.ask_cell(now, cell, Purpose::Note, ask);
         }
     }
 
     fn end_orphans(&mut self, now: Time) {
         while let Some(guest) = self.guests.take_due(now) {
             let on_behalf = speak_for(guest.session, guest.claim, &guest.principal, RequestNumber(0));
+            self.subscriptions.forget_client(guest.session);
             for cell in guest.footprint.wrote() {
                 let op = Op::EndClient(EndCause::Failed);
-                let ticket = self.upstream.submit_to(now, cell, op, Some(on_behalf.clone()));
-                self.flights.add(ticket, Purpose::Note, Some(cell.clone()));
+                let ask = Ask { on_behalf: Some(on_behalf.clone()), ..op.into() };
+                self.ask_cell(now, cell.clone(), Purpose::Note, ask);
             }
         }
     }
@@ -494,6 +497,10 @@ impl RelayCore {
         self.server.check_invariants();
         self.upstream.check_invariants();
         self.flights.check_invariants();
+        self.reads.check_invariants();
+        self.subscriptions.check_invariants();
+        self.cache.check_invariants();
+        self.sources.values().for_each(sources::Source::check_invariants);
         assert!(self.settling.is_empty() || self.settle_at.is_some(), "marks would never go out");
     }
 }
@@ -508,7 +515,7 @@ impl Core for RelayCore {
             Input::Received(connection, Up::Hello(hello)) => self.greeted(now, connection, hello),
             Input::Received(connection, up) => self.server.received(now, connection, up),
             Input::Unreadable(connection, number, error) => {
-                let answer = Answer { number, position: None, result: Err(error) };
+                let answer = Answer::plain(number, Err(error));
                 self.outputs.push_back(Output::Send(connection, Down::Answer(answer)));
             }
             Input::Malformed(connection, what) => {
@@ -530,6 +537,7 @@ impl Core for RelayCore {
         self.server.handle_timeout(now);
         self.settle(now);
         self.end_orphans(now);
+        self.end_fading(now);
         if self.settle_at.is_some_and(|at| at <= now) {
             self.send_settled(now);
         }
@@ -543,13 +551,21 @@ impl Core for RelayCore {
     fn poll_timeout(&self) -> Option<(Time, &'static str)> {
         let settle = self.settle_at.map(|at| (at, "marks of settled requests are due"));
         let orphan = self.guests.next_due().map(|at| (at, "a claim window is over"));
-        [self.server.poll_timeout(), self.upstream.poll_timeout(), settle, orphan]
+        let stop = self.stop_due().map(|at| (at, "clients have had their time to drop what they cached"));
+        let faded = self.fading.first().map(|at| (at, "a cache lease of a session that is over ends"));
+        [self.server.poll_timeout(), self.upstream.poll_timeout(), settle, orphan, faded, stop]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
     }
 }
 
-fn stopping() -> Error {
-    ErrorCode::Unavailable.because("this host is stopping")
+/// Whether somebody who reads the log should know of it.
+fn is_notable(event: &Event) -> bool {
+    match event {
+        Event::News(_, News::FailOver { .. } | News::CellLost { .. }) => true,
+        Event::News(_, News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. }) => false,
+        Event::Extended | Event::CacheLapsed => false,
+        Event::Welcomed { .. } | Event::Jeopardy | Event::Safe | Event::Expired(_) | Event::Closed => true,
+    }
 }

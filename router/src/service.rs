@@ -1,12 +1,15 @@
 //! A relay as a server: the machine between a listener and the links to the cells. Moves bytes and
 //! time, and decides nothing.
 //!
+//! Cached reads are answered beside the machine, from the [`view`] that it writes.
+//!
 //! A session costs its connection's tasks, an outbox that is empty while it is idle, and the
 //! machine's own record; nothing here is per session besides.
 
 mod metrics;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,6 +21,7 @@ use hasp_proto::convert::request::BadRequest;
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::rate::Rate;
+use hasp_proto::request;
 use hasp_proto::server::ConnectionId;
 use hasp_proto::stream::{Down, Role, Up};
 use hasp_proto::wire::admin::v1 as admin;
@@ -38,7 +42,10 @@ use tonic::{Request, Response, Status};
 use crate::links::{Connections, LinkEvents, Links};
 use crate::relay::{Input, Output, Phase, RelayCore, RelayCoreConfig, RelayStatus};
 use crate::upstream::{LinkId, UpstreamConfig};
+use view::View;
 
+/// Bytes that a proxy caches, about.
+const CACHE_BYTES: usize = 256 * 1024 * 1024;
 /// What rates are averaged over.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// How often counters are looked at for rates.
@@ -188,11 +195,14 @@ impl Relay {
         seed[16..].copy_from_slice(&rng.random_16());
         let advertise = config.advertise.as_deref().unwrap_or(address);
         let upstream = UpstreamConfig::tier(config.map.clone(), config.role, advertise, seed);
-        let core = RelayCore::new(env.clock.now(), RelayCoreConfig { upstream, terms: config.terms });
+        let cache_bytes = (config.role == Role::Proxy).then_some(CACHE_BYTES);
+        let core_config = RelayCoreConfig { upstream, terms: config.terms, cache_bytes };
+        let core = RelayCore::new(env.clock.now(), core_config);
+        let view = cache_bytes.map(|bytes| View::new(config.map.cells.keys(), bytes, env.clock.clone()));
         let connections = Connections::dedicated(env, Profile::tier());
         Arc::new_cyclic(|relay: &Weak<Self>| {
             let links = Links::new(connections, relay.clone());
-            let effects = RelayEffects { links, clients: Outboxes::default(), phase };
+            let effects = RelayEffects { links, clients: Outboxes::default(), view, phase };
             Self {
                 driver: Driver::new(core, effects, env.clock.clone()),
                 rate: Mutex::new(Rate::over(RATE_WINDOW)),
@@ -204,7 +214,13 @@ impl Relay {
     }
 
     fn status(&self) -> RelayStatus {
-        self.driver.inspect(RelayCore::status)
+        let status = self.driver.inspect(RelayCore::status);
+        let viewed = self.view().map_or(0, View::hits);
+        RelayStatus { hits: status.hits + viewed, requests: status.requests + viewed, ..status }
+    }
+
+    fn view(&self) -> Option<&View> {
+        self.driver.effects().view.as_ref()
     }
 
     fn overflows(&self) -> u64 {
@@ -220,18 +236,24 @@ impl Relay {
         self.rate.lock().unwrap_or_else(PoisonError::into_inner).sample(now, total);
     }
 
-    /// What an item from a client is to the machine.
-    fn read(&self, connection: ConnectionId, item: v1::Up) -> Input {
+    /// What an item from a client is to the machine; `None` if it has been answered beside it.
+    fn read(&self, connection: ConnectionId, item: v1::Up) -> Option<Input> {
         match Up::try_from(item) {
+            Ok(Up::Request(request)) if self.is_answered(connection, &request) => None,
             Ok(up) => {
                 if matches!(&up, Up::Hello(hello) if hello.role.is_tier()) {
                     self.clients().is_tier(connection);
                 }
-                Input::Received(connection, up)
+                Some(Input::Received(connection, up))
             }
-            Err(BadRequest::Refuse(number, error)) => Input::Unreadable(connection, number, error),
-            Err(BadRequest::Malformed(error)) => Input::Malformed(connection, error.what),
+            Err(BadRequest::Refuse(number, error)) => Some(Input::Unreadable(connection, number, error)),
+            Err(BadRequest::Malformed(error)) => Some(Input::Malformed(connection, error.what)),
         }
+    }
+
+    fn is_answered(&self, connection: ConnectionId, request: &request::Request) -> bool {
+        let send = |answer| self.clients().send(connection, Down::Answer(answer));
+        self.view().is_some_and(|view| view.answer(connection, request, send))
     }
 }
 
@@ -239,20 +261,38 @@ impl Relay {
 struct RelayEffects {
     links: Links,
     clients: Outboxes,
+    /// Of what is cached, if anything is.
+    view: Option<View>,
     phase: watch::Sender<Phase>,
 }
 
 impl Effects<Output> for RelayEffects {
     fn effect(&self, output: Output) {
         match output {
+            Output::Send(connection, down @ Down::Answer(_)) => self.answer(connection, down),
             Output::Send(connection, down) => self.clients.send(connection, down),
             Output::Close(connection) => self.clients.close(connection),
             Output::Connect(link, address) => self.links.connect(link, address),
             Output::Disconnect(link) => self.links.disconnect(&link),
             Output::SendUp(link, up) => self.links.send(&link, up),
             Output::Noticed(cell, event) => log(&cell, &event),
+            Output::Show(show) => {
+                if let Some(view) = &self.view {
+                    view.show(show);
+                }
+            }
             Output::Ready => drop(self.phase.send_replace(Phase::Ready)),
             Output::Stopped => drop(self.phase.send_replace(Phase::Stopped)),
+        }
+    }
+}
+
+impl RelayEffects {
+    /// Answers of the machine and of the view go to a client in one order.
+    fn answer(&self, connection: ConnectionId, down: Down) {
+        match &self.view {
+            Some(view) => view.pass(connection, || self.clients.send(connection, down)),
+            None => self.clients.send(connection, down),
         }
     }
 }
@@ -266,8 +306,8 @@ fn log(cell: &hasp_proto::id::CellName, event: &Event) {
         Event::Safe => tracing::info!(%cell, "session with cell safe"),
         Event::Expired(error) => tracing::info!(%cell, %error, "session with cell expired"),
         Event::Closed => tracing::info!(%cell, "session with cell ended"),
-        Event::News(item) => tracing::info!(%cell, ?item, "news from cell"),
-        Event::Extended => {}
+        Event::News(_, item) => tracing::info!(%cell, ?item, "news from cell"),
+        Event::Extended | Event::CacheLapsed => {}
     }
 }
 
@@ -281,13 +321,18 @@ impl SessionHandler for Relay {
     fn received(&self, connection: u64, items: Vec<v1::Up>) {
         let connection = ConnectionId(connection);
         // Read before the machine is locked.
-        let inputs: Vec<Input> = items.into_iter().map(|item| self.read(connection, item)).collect();
-        self.driver.inputs(inputs);
+        let inputs: Vec<Input> = items.into_iter().filter_map(|item| self.read(connection, item)).collect();
+        if !inputs.is_empty() {
+            self.driver.inputs(inputs);
+        }
     }
 
     fn disconnected(&self, connection: u64) {
         let connection = ConnectionId(connection);
         self.clients().remove(connection);
+        if let Some(view) = self.view() {
+            view.forget(connection);
+        }
         self.driver.input(Input::Disconnected(connection));
     }
 }

@@ -5,10 +5,11 @@
 //! decided by the [`ClientCore`] of each. It does not know who asks, nor how bytes travel.
 //!
 //! ```text
-//! session at a cell:  none -- first use, or at once --> held -- expired --> none
+//! session at a cell:  none -- first use, or at once --> held -- expired, or rested --> none
 //! request:            asked -- WrongCell --> paused --> asked ... answered
 //! ```
 
+mod resting;
 mod route;
 mod slot;
 #[cfg(test)]
@@ -17,13 +18,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hasp_proto::client::{self, Attempt, ClientConfig, ClientCore, Event, Status};
+use hasp_proto::client::{self, Ask, Attempt, ClientConfig, ClientCore, Event, NewsId, Status};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{CellName, RequestNumber, SessionId, SessionKey};
 use hasp_proto::lease::LeaseEnds;
 use hasp_proto::limits::{GRACE, REQUESTS_IN_FLIGHT_PER_TIER};
+use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::request::{Answer, OnBehalf, Op};
+use hasp_proto::request::Answer;
 use hasp_proto::stream::{Down, Role, Up};
 use hasp_proto::time::Time;
 use sha2::{Digest, Sha256};
@@ -48,7 +50,8 @@ const RATE_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub enum Hosts {
     /// At one of these proxies or routers: one session, and the host finds the cells. Which address
-    /// is tried first follows from the session's id. The end of the session is final.
+    /// is tried first follows from the session's id. The end of the session is final, unless it was
+    /// made to rest.
     One(Vec<String>),
     /// At each cell of the map; requests are routed here. A session that expires is followed by
     /// another.
@@ -164,8 +167,7 @@ pub struct Held<'a> {
 #[derive(Clone, Debug)]
 struct Asked {
     ticket: Ticket,
-    op: Op,
-    on_behalf: Option<OnBehalf>,
+    ask: Ask,
     tries_left: u8,
 }
 
@@ -176,6 +178,8 @@ enum Place {
     Asked(usize, RequestNumber),
     /// Waiting to be routed again.
     Paused(Time),
+    /// Waiting until the session of that slot has come to its end.
+    HeldBack(usize),
 }
 
 /// The machine. See the module's documentation.
@@ -246,6 +250,23 @@ impl UpstreamCore {
         self.sessions().map(|held| (held.cell, held.ends))
     }
 
+    /// When the cache lease at that cell ends; `None` without a session there that stands.
+    pub fn cache_end(&self, cell: &CellName) -> Option<Time> {
+        let slot = self.slots.iter().find(|slot| slot.cell.as_ref() == Some(cell))?;
+        let client = slot.client.as_ref()?;
+        matches!(client.status(), Status::Safe | Status::Jeopardy).then(|| client.lease_ends().cache)
+    }
+
+    /// The latest ticket given out.
+    pub const fn last_ticket(&self) -> Ticket {
+        Ticket(self.tickets)
+    }
+
+    /// The name as the cells know it: `/ls/local/...` is in the map's namespace.
+    pub fn globalized(&self, name: &Name) -> Option<Name> {
+        route::globalized(self.map()?, name).ok()
+    }
+
     /// KeepAlives sent since the start, by all sessions.
     pub fn keep_alives_sent(&self) -> u64 {
         self.slots.iter().map(Slot::keep_alives_sent).sum()
@@ -260,22 +281,22 @@ impl UpstreamCore {
     pub fn cell_of(&self, ticket: Ticket) -> Option<&CellName> {
         match self.places.get(&ticket)? {
             Place::Asked(index, _) => self.slots[*index].cell.as_ref(),
-            Place::Paused(_) => None,
+            Place::Paused(_) | Place::HeldBack(_) => None,
         }
     }
 
     /// Asks something of whichever cell it belongs to. The answer comes with the ticket, always.
-    pub fn submit(&mut self, now: Time, op: Op, on_behalf: Option<OnBehalf>) -> Ticket {
+    pub fn submit(&mut self, now: Time, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
-        self.route(now, Asked { ticket, op, on_behalf, tries_left: WRONG_CELL_TRIES });
+        self.route(now, Asked { ticket, ask, tries_left: WRONG_CELL_TRIES });
         ticket
     }
 
     /// Asks something of that cell, whatever the map says. There is room for as many of these as for
     /// other requests.
-    pub fn submit_to(&mut self, now: Time, cell: &CellName, op: Op, on_behalf: Option<OnBehalf>) -> Ticket {
+    pub fn submit_to(&mut self, now: Time, cell: &CellName, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
-        let asked = Asked { ticket, op, on_behalf, tries_left: 1 };
+        let asked = Asked { ticket, ask, tries_left: 1 };
         let waiting_max = self.config.waiting_max.saturating_mul(2);
         match self.slot_of(Some(cell)) {
             Some(index) if self.slots[index].asked.len() >= waiting_max => {
@@ -299,6 +320,17 @@ impl UpstreamCore {
                 self.paused.remove(&(until, ticket));
                 self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
             }
+            Some(Place::HeldBack(index)) => {
+                self.slots[index].held_back.retain(|asked| asked.ticket != ticket);
+                self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+            }
+        }
+    }
+
+    /// News of the session at that cell has been dealt with: nothing that it voids is used any more.
+    pub fn acknowledge(&mut self, now: Time, cell: Option<&CellName>, news: NewsId) {
+        if let Some(index) = self.slot_of(cell) {
+            self.with_client(now, index, |client| client.acknowledge(news));
         }
     }
 
@@ -308,6 +340,7 @@ impl UpstreamCore {
         for asked in std::mem::take(&mut self.paused).into_values() {
             self.fail(asked.ticket, over());
         }
+        self.fail_held_back();
         for index in 0..self.slots.len() {
             self.slots[index].begin_at = None;
             self.with_client(now, index, |client| client.end(now));
@@ -366,9 +399,9 @@ impl UpstreamCore {
     fn route(&mut self, now: Time, mut asked: Asked) {
         let cell = match &self.config.hosts {
             Hosts::One(_) => {
-                asked.op.handle().map_or(Ok(()), |handle| route::claimed(handle).map(drop)).map(|()| None)
+                asked.ask.op.handle().map_or(Ok(()), |handle| route::claimed(handle).map(drop)).map(|()| None)
             }
-            Hosts::Cells(map) => route::by_map(map, &mut asked.op).map(Some),
+            Hosts::Cells(map) => route::by_map(map, &mut asked.ask.op).map(Some),
         };
         let index = cell.and_then(|cell| {
             let index = self.slot_of(cell.as_ref()).expect("every cell of the map has a slot");
@@ -382,12 +415,15 @@ impl UpstreamCore {
     }
 
     fn ask(&mut self, now: Time, index: usize, asked: Asked) {
+        let ticket = asked.ticket;
         if let Err(error) = self.check_session(now, index, &asked) {
-            return self.fail(asked.ticket, error);
+            return self.fail(ticket, error);
         }
+        let Some(asked) = self.hold_back(index, asked) else { return };
         let slot = &mut self.slots[index];
+        slot.used_at = now;
         let client = slot.client.as_mut().expect("just begun or checked");
-        let number = client.submit(asked.op.clone(), asked.on_behalf.clone());
+        let number = client.submit(asked.ask.clone());
         self.places.insert(asked.ticket, Place::Asked(index, number));
         slot.asked.insert(number, asked);
         self.collect(now, index);
@@ -399,17 +435,21 @@ impl UpstreamCore {
         if self.is_ending {
             return Err(over());
         }
-        let opened_in = match (&asked.on_behalf, asked.op.handle()) {
+        let opened_in = match (&asked.ask.on_behalf, asked.ask.op.handle()) {
             (None, Some(handle)) => Some(route::claimed(handle)?.session),
             _ => None,
         };
         let current = self.slots[index].client.as_ref().map(|client| client.session());
-        if opened_in.is_some_and(|session| current != Some(session)) {
+        let is_resting = self.slots[index].is_resting;
+        if opened_in.is_some_and(|session| current != Some(session) || is_resting) {
             return Err(ErrorCode::SessionExpired.because("the handle's session is over"));
         }
         let is_due = match self.config.begin {
             Begin::AtFirstUse => true,
-            Begin::AtOnce => self.slots[index].begin_at.is_some_and(|at| at <= now),
+            Begin::AtOnce => {
+                let slot = &self.slots[index];
+                slot.begins_at_use || slot.begin_at.is_some_and(|at| at <= now)
+            }
         };
         if current.is_none() && is_due {
             self.begin(now, index);
@@ -493,6 +533,7 @@ impl UpstreamCore {
                     self.outputs.push_back(Output::Send(link, up));
                 }
                 client::Output::Answered(answer) => self.answered(now, index, answer),
+                client::Output::Event(_) if slot.is_resting => {}
                 client::Output::Event(event) => {
                     slot.was_welcomed |= matches!(event, Event::Welcomed { .. });
                     let cell = slot.cell.clone();
@@ -505,6 +546,7 @@ impl UpstreamCore {
 
     fn answered(&mut self, now: Time, index: usize, answer: Answer) {
         let Some(mut asked) = self.slots[index].asked.remove(&answer.number) else { return };
+        self.slots[index].used_at = now;
         let is_wrong_cell =
             matches!(&answer.result, Err(error) if matches!(error.code, ErrorCode::WrongCell { .. }));
         if is_wrong_cell && asked.tries_left > 1 && self.map().is_some() && !self.is_ending {
@@ -522,6 +564,9 @@ impl UpstreamCore {
     fn renew(&mut self, now: Time, index: usize) {
         let slot = &mut self.slots[index];
         let is_over = slot.client.as_ref().is_some_and(|client| client.status() == Status::Over);
+        if is_over && slot.is_resting {
+            return self.rested(now, index);
+        }
         if !is_over || self.is_ending || matches!(self.config.hosts, Hosts::One(_)) {
             return;
         }
@@ -535,8 +580,7 @@ impl UpstreamCore {
 
     fn fail(&mut self, ticket: Ticket, error: Error) {
         self.places.remove(&ticket);
-        let answer = Answer { number: RequestNumber(0), position: None, result: Err(error) };
-        self.outputs.push_back(Output::Answered(ticket, answer));
+        self.outputs.push_back(Output::Answered(ticket, Answer::plain(RequestNumber(0), Err(error))));
     }
 
     /// Walks everything. For tests.
@@ -547,7 +591,8 @@ impl UpstreamCore {
                 client.check_invariants();
             }
             assert!(slot.client.is_some() || slot.asked.is_empty(), "requests wait on no session");
-            waiting.extend(slot.asked.values().map(|asked| asked.ticket));
+            waiting.extend(slot.asked.values().chain(&slot.held_back).map(|asked| asked.ticket));
+            assert!(slot.is_resting || slot.held_back.is_empty(), "what waits, waits for an end");
         }
         assert!(waiting.iter().eq(self.places.keys()), "every ticket is in one place");
     }

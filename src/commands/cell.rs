@@ -47,6 +47,7 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     let mut signals = Signals::watch_with(args.stop)?;
     let config = configuration(args)?;
     let telemetry = serve::telemetry(&format!("hasp-cell-{}-{}", config.cell, config.id))?;
+    serve::warn_of_declared_principals();
     let server = CellServer::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let started = async {
         server.ready().await;

@@ -57,6 +57,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     let mut signals = Signals::watch()?;
     let telemetry = serve::telemetry("hasp-dev")?;
+    serve::warn_of_declared_principals();
     let data = DataDir::choose(args.dir.as_deref())?;
     let admin = bind(&ctx.env, "127.0.0.1:0").await?;
     let admin_address = admin.local_address();

@@ -4,19 +4,18 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hasp_client::{
-    Acquired, CallError, CellName, Client, Events, Handle, LOCK_DELAY_MAX, LockMode, OpenOptions,
-    SessionEvent,
-};
+use hasp_client::{Client, Handle, LOCK_DELAY_MAX, LockMode, OpenOptions, Sequencer};
 use serde::Serialize;
 
 use crate::child::{Child, Signals, code_of};
 use crate::context::{ConnectArgs, Context, close, parse_name};
 use crate::exit::{Exit, Failure, tell};
 use crate::format::json_line;
+use crate::held::{self, Held, Watch};
 
-/// Variable in the command's environment.
+/// Variables in the command's environment.
 const LOCK_GENERATION: &str = "HASP_LOCK_GENERATION";
+const SEQUENCER: &str = "HASP_SEQUENCER";
 
 /// Options of `hasp lock`.
 #[derive(clap::Args, Debug)]
@@ -32,16 +31,23 @@ pub struct Args {
     #[arg(long = "try")]
     r#try: bool,
 
-    /// How long the lock stays barred to others if this session is lost, at most 60s
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_lock_delay)]
-    lock_delay: Duration,
+    #[command(flatten)]
+    delay: LockDelayArgs,
 
     #[command(flatten)]
     connect: ConnectArgs,
 
-    /// What to run; gets HASP_LOCK_GENERATION in its environment
+    /// What to run; gets HASP_SEQUENCER and HASP_LOCK_GENERATION in its environment
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// How a lock is barred if it is lost.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct LockDelayArgs {
+    /// How long the lock stays barred to others if this session is lost, at most 60s
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_lock_delay)]
+    pub lock_delay: Duration,
 }
 
 /// Runs the command: its exit code is CMD's.
@@ -55,41 +61,42 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 async fn run_locked(args: &Args, ctx: &Context) -> Result<Exit, Failure> {
     let name = parse_name(&args.name)?;
     let client = args.connect.client(ctx).await?;
-    let mut events = client.events();
-    let options = OpenOptions::create_file(Bytes::new()).lock_delay(args.lock_delay);
-    let exit = match args.connect.call(client.open(&name, options)).await {
+    let options = OpenOptions::create_file(Bytes::new()).lock_delay(args.delay.lock_delay);
+    let opening = args.connect.call(client.open(&name, options.events(held::events())));
+    let exit = match opening.await {
         Err(failure) => failure.into(),
-        Ok(opened) => hold(args, &client, &opened.handle, &mut events).await.unwrap_or_else(Exit::from),
+        Ok(opened) => hold(args, &client, &opened.handle).await.unwrap_or_else(Exit::from),
     };
     close(&client).await;
     Ok(exit)
 }
 
 /// Acquires, runs the command, releases.
-async fn hold(args: &Args, client: &Client, handle: &Handle, events: &mut Events) -> Result<Exit, Failure> {
+async fn hold(args: &Args, client: &Client, handle: &Handle) -> Result<Exit, Failure> {
     let mut signals = Signals::take().map_err(|error| Failure::local("take signals", error))?;
-    let acquired = tokio::select! {
+    let sequencer = tokio::select! {
         biased;
         // Dropping the other arm cancels it: no lock is left behind.
         signal = signals.next() => return Ok(Exit::Code(code_of(signal))),
         acquired = acquire(args, handle) => acquired?,
     };
-    tell_acquired(args, &acquired)?;
-    let generation = acquired.lock_generation.to_string();
-    let mut child = match Child::start(&args.command, (LOCK_GENERATION, generation)) {
+    let mut watch = Watch::over(Held::Lock, client, handle, Some(sequencer.cell().clone()));
+    tell_acquired(args, &sequencer)?;
+    let variables =
+        [(LOCK_GENERATION, sequencer.lock_generation().to_string()), (SEQUENCER, sequencer.to_string())];
+    let mut child = match Child::start(&args.command, &variables) {
         Ok(child) => child,
         Err(error) => {
             tell(&error);
             return Ok(Exit::Code(error.code()));
         }
     };
-    let cell = acquired.position.map(|position| position.cell);
-    let exit = match watch(&mut child, &mut signals, events, client, cell.as_ref()).await {
+    let exit = match attend(&mut child, &mut signals, &mut watch).await {
         Ended::Itself(code) => Exit::Code(code),
         Ended::Lost(why) => {
             tell("the lock is lost, stopping the command");
             child.stop().await;
-            return Err(Failure::Refused(why));
+            return Err(why);
         }
     };
     if let Err(failure) = args.connect.call(handle.release()).await {
@@ -98,24 +105,28 @@ async fn hold(args: &Args, client: &Client, handle: &Handle, events: &mut Events
     Ok(exit)
 }
 
-async fn acquire(args: &Args, handle: &Handle) -> Result<Acquired, Failure> {
+async fn acquire(args: &Args, handle: &Handle) -> Result<Sequencer, Failure> {
     let mode = if args.shared { LockMode::Shared } else { LockMode::Exclusive };
     if args.r#try {
-        return args.connect.call(handle.try_acquire(mode)).await;
+        args.connect.call(handle.try_acquire(mode)).await?;
+    } else {
+        handle.acquire(mode).await?;
     }
-    handle.acquire(mode).await.map_err(|error: CallError| error.into())
+    args.connect.call(handle.get_sequencer()).await
 }
 
 /// On stderr: stdout is the command's.
-fn tell_acquired(args: &Args, acquired: &Acquired) -> Result<(), Failure> {
+fn tell_acquired(args: &Args, sequencer: &Sequencer) -> Result<(), Failure> {
     #[derive(Serialize)]
-    struct Held<'a> {
+    struct Acquired<'a> {
         name: &'a str,
         lock_generation: u64,
+        sequencer: String,
     }
     if args.connect.json {
-        let held = Held { name: &args.name, lock_generation: acquired.lock_generation.0 };
-        tell(json_line(&held)?.trim_end());
+        let (name, lock_generation) = (args.name.as_str(), sequencer.lock_generation().0);
+        let acquired = Acquired { name, lock_generation, sequencer: sequencer.to_string() };
+        tell(json_line(&acquired)?.trim_end());
     }
     Ok(())
 }
@@ -124,61 +135,19 @@ fn tell_acquired(args: &Args, acquired: &Acquired) -> Result<(), Failure> {
 enum Ended {
     Itself(u8),
     /// It still runs, but the lock is not held any more: why not.
-    Lost(String),
+    Lost(Failure),
 }
 
 /// Waits for the command's end or the lock's, passing signals on.
-async fn watch(
-    child: &mut Child,
-    signals: &mut Signals,
-    events: &mut Events,
-    client: &Client,
-    cell: Option<&CellName>,
-) -> Ended {
+async fn attend(child: &mut Child, signals: &mut Signals, watch: &mut Watch) -> Ended {
     loop {
         // All three are cancel-safe.
         tokio::select! {
             code = child.wait() => return Ended::Itself(code),
             signal = signals.next() => child.forward(signal),
-            event = events.next() => {
-                if let Some(why) = heed(event, client, cell) {
-                    return Ended::Lost(why);
-                }
-            }
+            why = watch.lost() => return Ended::Lost(why),
         }
     }
-}
-
-/// Says why the lock is lost, if it is.
-fn heed(event: Option<SessionEvent>, client: &Client, cell: Option<&CellName>) -> Option<String> {
-    let over = || "SessionExpired: the session is over and the lock with it".to_owned();
-    match event {
-        Some(SessionEvent::Jeopardy { cell: at }) if is_ours(at.as_ref(), cell) => {
-            tell("the session is in jeopardy: nobody answers, the lock may be lost");
-            None
-        }
-        Some(SessionEvent::Safe { cell: at }) if is_ours(at.as_ref(), cell) => {
-            tell("the session is safe again");
-            None
-        }
-        Some(SessionEvent::CellLost { cell: lost }) if is_ours(Some(&lost), cell) => {
-            Some(format!("SessionExpired: the session at cell {lost} is over and the lock with it"))
-        }
-        Some(
-            SessionEvent::Jeopardy { .. }
-            | SessionEvent::Safe { .. }
-            | SessionEvent::CellLost { .. }
-            | SessionEvent::FailOver { .. },
-        ) => None,
-        Some(SessionEvent::Expired(error)) => Some(error.to_string()),
-        Some(SessionEvent::Missed(_)) => client.is_over().then(over),
-        None => Some(over()),
-    }
-}
-
-/// Whether what happens at one cell, or at all, concerns the lock's.
-fn is_ours(at: Option<&CellName>, cell: Option<&CellName>) -> bool {
-    at.is_none() || cell.is_none() || at == cell
 }
 
 fn parse_lock_delay(text: &str) -> Result<Duration, String> {

@@ -3,6 +3,7 @@
 use hasp_client::{Client, Name, NodeKind, OpenOptions, Opened};
 use serde::Serialize;
 
+use crate::acls::AclArgs;
 use crate::context::{ConnectArgs, Context, parse_name};
 use crate::exit::{Exit, Failure};
 use crate::format::print_json;
@@ -16,6 +17,9 @@ pub struct Args {
     /// Create missing parents too; no error if it exists
     #[arg(short, long)]
     parents: bool,
+
+    #[command(flatten)]
+    acls: AclArgs,
 
     #[command(flatten)]
     connect: ConnectArgs,
@@ -39,9 +43,11 @@ async fn make(args: &Args, ctx: &Context) -> Result<(), Failure> {
     let opened = connect
         .with_client(ctx, async |client| {
             if args.parents {
-                make_with_parents(connect, client, &name).await
+                make_with_parents(args, client, &name).await
             } else {
-                connect.call(client.mkdir(&name)).await
+                let options = OpenOptions::create_directory().must_create();
+                let options = args.acls.apply(connect, client, &name, options).await?;
+                connect.call(client.open(&name, options)).await
             }
         })
         .await?;
@@ -52,16 +58,24 @@ async fn make(args: &Args, ctx: &Context) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn make_with_parents(connect: &ConnectArgs, client: &Client, name: &Name) -> Result<Opened, Failure> {
+/// The ACL names are for the last of them.
+async fn make_with_parents(args: &Args, client: &Client, name: &Name) -> Result<Opened, Failure> {
+    let connect = &args.connect;
     let mut opened = None;
     for directory in lineage(name) {
-        let step = connect.call(client.open(&directory, OpenOptions::create_directory())).await?;
+        let mut options = OpenOptions::create_directory();
+        if directory == *name {
+            options = args.acls.apply(connect, client, name, options).await?;
+        }
+        let step = connect.call(client.open(&directory, options)).await?;
         if step.stat.kind == NodeKind::File {
             return Err(Failure::Refused(format!("NotADirectory: {directory} is a file")));
         }
         opened = Some(step);
     }
-    Ok(opened.expect("a name is in its own lineage"))
+    let opened = opened.expect("a name is in its own lineage");
+    args.acls.check(name, &opened)?;
+    Ok(opened)
 }
 
 /// The directories to make, from the top; without the namespace's root, which is always there,

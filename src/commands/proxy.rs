@@ -41,6 +41,7 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         terms: LeaseTerms::default(),
     };
     let telemetry = serve::telemetry("hasp-proxy")?;
+    serve::warn_of_declared_principals();
     let proxy = Proxy::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let exit = tokio::select! {
         exit = serve::until_stopped(&mut signals, &ctx.env, std::future::pending()) => exit,

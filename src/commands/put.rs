@@ -1,16 +1,20 @@
-//! `hasp put`: writes a file as a whole, perhaps only if it has not changed.
+//! `hasp put`: writes a file as a whole, perhaps only if it has not changed, perhaps for as long as it runs.
+
+mod hold;
 
 use std::io::{self, Read as _};
 
 use bytes::Bytes;
 use hasp_client::{
-    CONTENTS_BYTES_MAX, CallError, Client, ErrorCode, Generation, Name, OpenOptions, Stat, Written,
+    CONTENTS_BYTES_MAX, CallError, Client, ErrorCode, Generation, Name, OpenOptions, Opened, Stat, Written,
 };
 use serde::Serialize;
 
+use crate::acls::AclArgs;
 use crate::context::{ConnectArgs, Context, parse_name};
 use crate::exit::{Exit, Failure};
 use crate::format::print_json;
+use crate::held;
 
 /// Options of `hasp put`.
 #[derive(clap::Args, Debug)]
@@ -25,6 +29,13 @@ pub struct Args {
     /// Write only if this is the content generation; 0: only if there is no such file
     #[arg(long, value_name = "G")]
     if_generation: Option<u64>,
+
+    /// Create an ephemeral file and keep it until this is stopped: it goes when nobody holds it any more
+    #[arg(long)]
+    hold: bool,
+
+    #[command(flatten)]
+    acls: AclArgs,
 
     #[command(flatten)]
     connect: ConnectArgs,
@@ -68,30 +79,28 @@ impl<'a> Put<'a> {
 
 /// Runs the command.
 pub async fn run(args: Args, ctx: &Context) -> Exit {
-    put(args, ctx).await.into()
+    match put(&args, ctx).await {
+        Ok(exit) => exit,
+        Err(failure) => failure.into(),
+    }
 }
 
-async fn put(args: Args, ctx: &Context) -> Result<(), Failure> {
+async fn put(args: &Args, ctx: &Context) -> Result<Exit, Failure> {
     let name = parse_name(&args.name)?;
-    let contents = contents(args.value)?;
+    let contents = contents(args.value.as_deref())?;
     let connect = &args.connect;
-    let put = connect
-        .with_client(ctx, async |client| match args.if_generation {
-            None => write(connect, client, &name, contents).await,
-            Some(0) => create(connect, client, &name, contents).await,
-            Some(generation) => replace(connect, client, &name, contents, Generation(generation)).await,
+    connect
+        .with_client(ctx, async |client| {
+            let writing = Writing { args, client, name: &name, contents };
+            if args.hold { hold::put(writing).await } else { writing.put().await.map(|_| Exit::Done) }
         })
-        .await?;
-    if connect.json {
-        print_json(&put)?;
-    }
-    Ok(())
+        .await
 }
 
 /// Reads no more of stdin than shows that it is too much. Nothing else runs meanwhile.
-fn contents(value: Option<String>) -> Result<Bytes, Failure> {
+fn contents(value: Option<&str>) -> Result<Bytes, Failure> {
     let contents = match value {
-        Some(value) if value != "-" => value.into_bytes(),
+        Some(value) if value != "-" => value.as_bytes().to_vec(),
         _ => {
             let mut read = Vec::new();
             let mut stdin = io::stdin().lock().take(CONTENTS_BYTES_MAX as u64 + 1);
@@ -106,58 +115,95 @@ fn contents(value: Option<String>) -> Result<Bytes, Failure> {
     Ok(contents.into())
 }
 
-/// Writes whatever is there now.
-async fn write<'a>(
-    connect: &ConnectArgs,
-    client: &Client,
+/// What is to be written, and where.
+struct Writing<'a> {
+    args: &'a Args,
+    client: &'a Client,
     name: &'a Name,
     contents: Bytes,
-) -> Result<Put<'a>, Failure> {
-    let length = contents.len();
-    let options = OpenOptions::create_file(contents.clone());
-    let opened = connect.call(client.open(name, options)).await?;
-    if opened.created {
-        return Ok(Put::created(name, &opened.stat, length));
+}
+
+impl<'a> Writing<'a> {
+    /// Writes, and tells what was done if that is asked for. Gives what was opened.
+    async fn put(self) -> Result<Opened, Failure> {
+        let connect = &self.args.connect;
+        let (opened, put) = match self.args.if_generation {
+            None => self.write().await?,
+            Some(0) => self.create().await?,
+            Some(generation) => self.replace(Generation(generation)).await?,
+        };
+        if connect.json {
+            print_json(&put)?;
+        }
+        Ok(opened)
     }
-    let written = connect.call(opened.handle.set_contents(contents, None)).await?;
-    Ok(Put::replaced(name, &opened.stat, &written, length))
-}
 
-/// Writes if there is no such file: its generation is 0, so to say.
-async fn create<'a>(
-    connect: &ConnectArgs,
-    client: &Client,
-    name: &'a Name,
-    contents: Bytes,
-) -> Result<Put<'a>, Failure> {
-    let length = contents.len();
-    let options = OpenOptions::create_file(contents).must_create();
-    let opening = async {
-        let exists = |error: CallError| mismatch(error, &ErrorCode::AlreadyExists, "it exists, so not 0");
-        client.open(name, options).await.map_err(exists)
-    };
-    let opened = connect.call(opening).await?;
-    Ok(Put::created(name, &opened.stat, length))
-}
+    /// Writes whatever is there now.
+    async fn write(self) -> Result<(Opened, Put<'a>), Failure> {
+        let options = self.creating().await?;
+        let opened = self.args.connect.call(self.client.open(self.name, options)).await?;
+        if opened.created {
+            let put = Put::created(self.name, &opened.stat, self.contents.len());
+            return Ok((opened, put));
+        }
+        self.overwrite(opened, None).await
+    }
 
-/// Writes if the generation is the current one. A file that is gone has none.
-async fn replace<'a>(
-    connect: &ConnectArgs,
-    client: &Client,
-    name: &'a Name,
-    contents: Bytes,
-    generation: Generation,
-) -> Result<Put<'a>, Failure> {
-    let length = contents.len();
-    let writing = async {
-        let missing = |error: CallError| mismatch(error, &ErrorCode::NotFound, "there is no such file");
-        let deleted = |error: CallError| mismatch(error, &ErrorCode::StaleHandle, "it was deleted meanwhile");
-        let opened = client.open(name, OpenOptions::write()).await.map_err(missing)?;
-        let written = opened.handle.set_contents(contents, Some(generation)).await.map_err(deleted)?;
-        Ok((opened.stat, written))
-    };
-    let (stat, written) = connect.call(writing).await?;
-    Ok(Put::replaced(name, &stat, &written, length))
+    /// Writes if there is no such file: its generation is 0, so to say.
+    async fn create(self) -> Result<(Opened, Put<'a>), Failure> {
+        let options = self.creating().await?.must_create();
+        let opening = async {
+            let exists = |error: CallError| mismatch(error, &ErrorCode::AlreadyExists, "it exists, so not 0");
+            self.client.open(self.name, options).await.map_err(exists)
+        };
+        let opened = self.args.connect.call(opening).await?;
+        let put = Put::created(self.name, &opened.stat, self.contents.len());
+        Ok((opened, put))
+    }
+
+    /// Writes if the generation is the current one. A file that is gone has none.
+    async fn replace(self, generation: Generation) -> Result<(Opened, Put<'a>), Failure> {
+        let opening = async {
+            let missing = |error: CallError| mismatch(error, &ErrorCode::NotFound, "there is no such file");
+            self.client.open(self.name, self.watched(OpenOptions::write())).await.map_err(missing)
+        };
+        let opened = self.args.connect.call(opening).await?;
+        self.overwrite(opened, Some(generation)).await
+    }
+
+    /// Writes to a file that existed, unless it is not what it is taken for.
+    async fn overwrite(
+        self,
+        opened: Opened,
+        if_generation: Option<Generation>,
+    ) -> Result<(Opened, Put<'a>), Failure> {
+        self.args.acls.check(self.name, &opened)?;
+        if self.args.hold && !opened.stat.ephemeral {
+            let name = self.name;
+            return Err(Failure::Refused(format!("AlreadyExists: {name} is permanent and would stay")));
+        }
+        let length = self.contents.len();
+        let writing = async {
+            let deleted =
+                |error: CallError| mismatch(error, &ErrorCode::StaleHandle, "it was deleted meanwhile");
+            let written = opened.handle.set_contents(self.contents, if_generation).await;
+            if if_generation.is_some() { written.map_err(deleted) } else { written }
+        };
+        let written = self.args.connect.call(writing).await?;
+        let put = Put::replaced(self.name, &opened.stat, &written, length);
+        Ok((opened, put))
+    }
+
+    /// How the file is created if it is missing.
+    async fn creating(&self) -> Result<OpenOptions, Failure> {
+        let options = self.watched(OpenOptions::create_file(self.contents.clone()));
+        let options = if self.args.hold { options.ephemeral() } else { options };
+        self.args.acls.apply(&self.args.connect, self.client, self.name, options).await
+    }
+
+    fn watched(&self, options: OpenOptions) -> OpenOptions {
+        if self.args.hold { options.events(held::events()) } else { options }
+    }
 }
 
 /// Tells one error as what it means to who gave a generation.

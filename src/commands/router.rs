@@ -100,6 +100,7 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         terms: LeaseTerms::default(),
     };
     let telemetry = serve::telemetry("hasp-router")?;
+    serve::warn_of_declared_principals();
     let router = RelayServer::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let exit = tokio::select! {
         exit = serve::until_stopped(&mut signals, &ctx.env, std::future::pending()) => exit,

@@ -72,11 +72,23 @@ fn a_listing_marks_directories() {
 
     assert_eq!(listing.short(), "a b\nd/\n");
     let long: Vec<_> = listing.long().lines().map(str::to_owned).collect();
-    assert_eq!(long[0], "KIND       INSTANCE  CONTENT  LOCK  ACL  LENGTH  NAME");
-    assert_eq!(long[1], "file       7         12       3     1    5       a b");
-    assert_eq!(long[2], "directory  7         12       3     1    5       d/");
+    assert_eq!(long[0], "KIND       INSTANCE  CONTENT  ACL  LENGTH  READ      WRITE     CHANGE  NAME");
+    assert_eq!(long[1], "file       7         12       1    5       everyone  everyone  admin   a b");
+    assert_eq!(long[2], "directory  7         12       1    5       everyone  everyone  admin   d/");
     let shown = object(&listing);
     assert_eq!(shown["name"], "/ls/dev");
     assert_eq!(shown["children"][1]["component"], "d");
     assert_eq!(shown["children"][1]["kind"], "directory");
+    assert_eq!(shown["children"][1].get("lock_generation"), None, "listings do not have it");
+}
+
+#[test]
+fn an_ephemeral_child_has_a_star() {
+    let directory = Name::parse("/ls/dev").unwrap();
+    let ephemeral = Stat { ephemeral: true, ..stat(NodeKind::File, 5) };
+    let children = [Child { component: "f".into(), stat: ephemeral }];
+
+    let long = Listing::new(&directory, &children).long();
+
+    assert!(long.lines().nth(1).is_some_and(|line| line.starts_with("file* ")), "{long}");
 }

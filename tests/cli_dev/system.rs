@@ -1,4 +1,5 @@
 //! A system in a process of its own, and commands run against it. Everything has a deadline.
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub struct Dev {
 pub struct Running {
     process: Child,
     stdin: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 /// A command that has ended.
@@ -56,6 +57,11 @@ impl Dev {
         };
         let (connect, admin) = (word("connect"), word("admin"));
         Self { running, connect: connect.split(',').map(str::to_owned).collect(), admin }
+    }
+
+    /// As small as a system can be.
+    pub async fn start_small() -> Self {
+        Self::start(&["--cells", "1", "--replicas", "1", "--proxies", "1"]).await
     }
 
     /// Runs a command. `${IFS}` stands for a space inside a word.
@@ -88,6 +94,13 @@ impl Dev {
         Running::start(self.command(line))
     }
 
+    /// Starts a command and checks the first line that it prints.
+    pub async fn spawn_saying(&self, line: &str, says: &str) -> Running {
+        let mut running = self.spawn(line).await;
+        assert_eq!(running.line().await, says, "{line}");
+        running
+    }
+
     /// Stops it with a signal and checks that it leaves cleanly.
     pub async fn stop(mut self, signal: &str) {
         self.running.signal(signal);
@@ -109,7 +122,8 @@ impl Dev {
         timeout(COMMAND_DEADLINE, asking).await.expect("an answer in time")
     }
 
-    fn command(&self, line: &str) -> Command {
+    /// A command to be run against it.
+    pub fn command(&self, line: &str) -> Command {
         let mut command = hasp();
         command.args(line.split(' ').map(|word| word.replace("${IFS}", " ")));
         command.env("HASP_CONNECT", self.connect.join(","));
@@ -117,9 +131,10 @@ impl Dev {
     }
 }
 
-fn hasp() -> Command {
+/// The command, with its ends in our hands.
+pub fn hasp() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hasp"));
-    command.env_remove("HASP_CONNECT").kill_on_drop(true);
+    command.env_remove("HASP_CONNECT").env_remove("HASP_PRINCIPAL").kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -129,17 +144,37 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 impl Running {
-    fn start(mut command: Command) -> Self {
+    /// Starts a process.
+    pub fn start(mut command: Command) -> Self {
         let mut process = command.stderr(Stdio::inherit()).spawn().unwrap();
         let stdin = process.stdin.take();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let lines = process.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         Self { process, stdin, lines }
     }
 
     /// The next line of its stdout.
     pub async fn line(&mut self) -> String {
-        let line = timeout(START_DEADLINE, self.lines.next_line()).await.expect("a line in time");
+        let lines = self.lines.as_mut().expect("somebody reads");
+        let line = timeout(START_DEADLINE, lines.next_line()).await.expect("a line in time");
         line.unwrap().expect("a line before the end")
+    }
+
+    /// The next line of its stdout, as one JSON object.
+    pub async fn object(&mut self) -> Value {
+        let line = self.line().await;
+        let value: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(value.is_object(), "{line}");
+        value
+    }
+
+    /// Reads its stdout no more.
+    pub fn stop_reading(&mut self) {
+        self.lines = None;
+    }
+
+    /// Ends it without a word.
+    pub async fn kill(&mut self) {
+        timeout(COMMAND_DEADLINE, self.process.kill()).await.expect("in time").unwrap();
     }
 
     /// Writes to its stdin.
@@ -178,6 +213,11 @@ impl Ran {
         let value: Value = serde_json::from_slice(&self.ok()).expect("JSON");
         assert!(value.is_object(), "{line}: {value}");
         value
+    }
+
+    /// Its stdout as text, after checking that all went well.
+    pub fn text(self) -> String {
+        String::from_utf8(self.ok()).unwrap()
     }
 
     /// Checks that the service said no, with that name, in one line.

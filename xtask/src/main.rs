@@ -1,4 +1,4 @@
-//! Chores of the project: `cargo xtask ci | fix | tidy | check-report FILE`.
+//! Chores of the project: `cargo xtask ci | fix | tidy | fuzz [TARGET] | check-report FILE`.
 #![allow(clippy::disallowed_methods, reason = "a chore reads the real tree, never a simulated one")]
 
 mod report;
@@ -25,6 +25,17 @@ enum Chore {
     Fix,
     /// Check what compilers do not: purity, edges between crates, sizes, words
     Tidy,
+    /// Look for inputs that break what reads them, and put those that do into the corpus
+    Fuzz {
+        /// How long each target is tried
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// Of the generator: the same seed and corpus give the same inputs
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Only this target
+        target: Option<String>,
+    },
     /// Check the JSON report of a load test
     CheckReport {
         /// The file
@@ -43,6 +54,13 @@ fn main() -> anyhow::Result<()> {
             run(Command::new("cargo").args(["fmt", "--all"]).current_dir(&root))
         }
         Chore::Tidy => tidy::check(&root),
+        Chore::Fuzz { seconds, seed, target } => {
+            // Optimized, but with the checks of arithmetic that tests have.
+            let mut fuzz = Command::new("cargo");
+            fuzz.args(["run", "--quiet", "--package", "hasp-fuzz", "--profile", "fuzz", "--"]);
+            fuzz.args([format!("--seconds={seconds}"), format!("--seed={seed}")]).args(target);
+            run(fuzz.current_dir(&root))
+        }
         Chore::CheckReport { file } => report::check(&file),
     }
 }

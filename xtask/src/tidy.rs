@@ -1,5 +1,6 @@
 //! What no compiler checks: pure code stays pure, crates keep to their edges, files stay readable.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,13 +8,15 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 /// Sources that decide protocol rules. They know no clock, runtime, socket, chance or hash order.
-const PURE: [&str; 10] = [
+const PURE: [&str; 12] = [
     "proto/src/",
     "cell/src/state",
     "cell/src/master",
     "router/src/upstream",
     "router/src/relay",
     "router/src/ring",
+    "client/src/core",
+    "client/src/fence/ledger",
     "loadtest/src/workload",
     "loadtest/src/check",
     "loadtest/src/options",
@@ -62,6 +65,9 @@ const EDGES: [(&str, &[&str]); 10] = [
     ("hasp-fuzz", &["hasp-proto", "hasp-cell"]),
 ];
 
+/// Documents that name files and tests as witnesses of what they say.
+const WITNESSES: [&str; 2] = ["docs/CHUBBY.md", "docs/PROTOCOL.md"];
+
 /// A file longer than this is more than one idea.
 const LINES_MAX: usize = 1_000;
 
@@ -75,9 +81,15 @@ const LONG: [(&str, &str); 0] = [];
 pub fn check(root: &Path) -> anyhow::Result<()> {
     let mut faults = Vec::new();
     let files = sources(root)?;
+    let mut functions = BTreeSet::new();
     for file in &files {
         let text = fs::read_to_string(root.join(file)).with_context(|| format!("read {}", file.display()))?;
         check_file(&file.to_string_lossy(), &text, &mut faults);
+        functions.extend(functions_in(&text).map(str::to_owned));
+    }
+    for document in WITNESSES {
+        let text = fs::read_to_string(root.join(document)).with_context(|| format!("read {document}"))?;
+        check_witnesses(document, &text, &functions, |file| root.join(file).exists(), &mut faults);
     }
     check_edges(root, &mut faults)?;
     for fault in &faults {
@@ -137,6 +149,40 @@ fn check_file(file: &str, text: &str, faults: &mut Vec<String>) {
     }
 }
 
+/// The names of the functions that a file defines.
+fn functions_in(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| {
+        let (before, after) = line.split_once("fn ")?;
+        let is_definition = before.chars().all(|c| c.is_ascii_lowercase() || "() ".contains(c));
+        let end = after.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(after.len());
+        is_definition.then(|| &after[..end])
+    })
+}
+
+/// The files and tests that a document names as its witnesses must be there. A test's name is a
+/// sentence: three underscores at least.
+fn check_witnesses(
+    document: &str,
+    text: &str,
+    functions: &BTreeSet<String>,
+    is_there: impl Fn(&str) -> bool,
+    faults: &mut Vec<String>,
+) {
+    for (number, line) in (1..).zip(text.lines()) {
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let is_test = name.matches('_').count() >= 3 && name.chars().all(is_word);
+            let is_file = name.ends_with(".rs") && name.contains('/') && !name.contains(['*', '{', '<']);
+            if is_test && !functions.contains(name) {
+                faults.push(format!("{document}:{number}: there is no test {name}"));
+            }
+            if is_file && !is_there(name) {
+                faults.push(format!("{document}:{number}: there is no file {name}"));
+            }
+        }
+    }
+}
+
 fn check_edges(root: &Path, faults: &mut Vec<String>) -> anyhow::Result<()> {
     let metadata = ["metadata", "--format-version", "1", "--no-deps", "--offline"];
     let told =
@@ -176,6 +222,21 @@ mod tests {
         assert_eq!(faults("cell/src/master/lease.rs", text).len(), 1);
         assert_eq!(faults("cell/src/service.rs", text).len(), 0);
         assert_eq!(faults("cell/src/master.rs", "//! Doc.\n// not Instant::now()\n").len(), 0);
+    }
+
+    #[test]
+    fn witnesses_that_are_not_there_are_found() {
+        let code = "    fn a_test_that_is_there() {\n    pub(super) async fn another_one_of_them(x: u8) {\n";
+        let functions: BTreeSet<String> = functions_in(code).map(str::to_owned).collect();
+        assert_eq!(functions.len(), 2, "{functions:?}");
+        let text = "`a_test_that_is_there`, `src/main.rs`\n`a_test_that_is_gone` `src/gone.rs` `cache_1`\n";
+        let mut faults = Vec::new();
+
+        check_witnesses("D.md", text, &functions, |file| file == "src/main.rs", &mut faults);
+
+        let expected =
+            ["D.md:2: there is no test a_test_that_is_gone", "D.md:2: there is no file src/gone.rs"];
+        assert_eq!(faults, expected);
     }
 
     #[test]

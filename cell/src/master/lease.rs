@@ -44,6 +44,12 @@ impl MasterLease {
         holds
     }
 
+    /// The same, and not a look.
+    #[cfg(test)]
+    pub fn would_hold(&self, now: Time) -> bool {
+        self.acknowledged.is_some_and(|sent| now < sent + self.length)
+    }
+
     /// Whether the last look found it over.
     pub const fn is_lost(&self) -> bool {
         self.lost

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::id::{Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::request::{EndCause, Request};
 use hasp_proto::server::ConnectionId;
+use hasp_proto::server::cachers::RoundId;
 use hasp_proto::stream::Hello;
 use hasp_proto::time::Time;
 
@@ -20,6 +21,9 @@ use crate::state::{Command, Write};
 
 /// Batches proposed and not applied at a time. One keeps the log busy, the next fills meanwhile.
 const BATCHES_IN_FLIGHT: usize = 3;
+/// While a batch is under way another goes only with so many commands, twice as many while two are: a
+/// few commands are worth no entry of their own, which costs every replica a write and a sync.
+const COMPANY: usize = 16;
 /// Commands of one batch.
 const BATCH_COMMANDS: usize = 512;
 /// Bytes of one batch, unless a single command is larger.
@@ -52,7 +56,22 @@ pub(super) enum Purpose {
         client: SessionId,
     },
     LockDelayEnd(Name),
+    /// An ephemeral node that nobody has open goes.
+    Reap(Name, Instance),
+    /// Longer leases may be granted.
+    LeaseMax,
+    /// The replicas compare their states.
+    Checksum,
     Housekeeping,
+}
+
+/// A command on its way through the log.
+#[derive(Clone, Debug)]
+struct Proposed {
+    command: Command,
+    purpose: Purpose,
+    /// The round of invalidations that was for it.
+    round: Option<RoundId>,
 }
 
 impl Purpose {
@@ -66,6 +85,9 @@ impl Purpose {
             | Self::Admission(..)
             | Self::SessionEnd(..)
             | Self::LockDelayEnd(_)
+            | Self::Reap(..)
+            | Self::LeaseMax
+            | Self::Checksum
             | Self::Housekeeping => None,
         }
     }
@@ -74,9 +96,11 @@ impl Purpose {
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     last: u64,
-    queued: VecDeque<(Command, Purpose)>,
-    in_flight: BTreeMap<BatchId, Vec<(Command, Purpose)>>,
-    /// Clients with commands queued or in flight, and how many.
+    /// Wait for their round of invalidations.
+    held: BTreeMap<RoundId, (Command, Purpose)>,
+    queued: VecDeque<Proposed>,
+    in_flight: BTreeMap<BatchId, Vec<Proposed>>,
+    /// Clients with commands held, queued or in flight, and how many.
     busy: BTreeMap<SessionId, usize>,
     paused_until: Option<Time>,
 }
@@ -88,13 +112,24 @@ impl Proposals {
     }
 
     pub(super) fn add(&mut self, command: Command, purpose: Purpose) {
-        if let Some(client) = purpose.client() {
-            *self.busy.entry(client).or_default() += 1;
-        }
-        self.queued.push_back((command, purpose));
+        self.count_up(&purpose);
+        self.queued.push_back(Proposed { command, purpose, round: None });
     }
 
-    /// Whether the client has a command queued or in flight.
+    /// Keeps a command until its round of invalidations is ready.
+    pub(super) fn hold(&mut self, round: RoundId, command: Command, purpose: Purpose) {
+        self.count_up(&purpose);
+        self.held.insert(round, (command, purpose));
+    }
+
+    /// The round is ready: its command goes to the end of the queue.
+    pub(super) fn let_go(&mut self, round: RoundId) {
+        if let Some((command, purpose)) = self.held.remove(&round) {
+            self.queued.push_back(Proposed { command, purpose, round: Some(round) });
+        }
+    }
+
+    /// Whether the client has a command held, queued or in flight.
     pub(super) fn is_busy(&self, client: SessionId) -> bool {
         self.busy.contains_key(&client)
     }
@@ -103,8 +138,15 @@ impl Proposals {
         !self.queued.is_empty()
     }
 
+    /// Whether commands are queued or in flight.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_queued() || !self.in_flight.is_empty()
+    }
+
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < BATCHES_IN_FLIGHT && self.paused_until.is_none()
+        let in_flight = self.in_flight.len();
+        let is_worth_it = self.queued.len() >= in_flight * COMPANY;
+        in_flight < BATCHES_IN_FLIGHT && is_worth_it && self.paused_until.is_none()
     }
 
     /// The next batch to propose, if there is something and room for it.
@@ -114,8 +156,8 @@ impl Proposals {
         }
         let mut bytes = 0;
         let mut count = 0;
-        for (command, _) in self.queued.iter().take(BATCH_COMMANDS) {
-            bytes += weight(command);
+        for proposed in self.queued.iter().take(BATCH_COMMANDS) {
+            bytes += weight(&proposed.command);
             if count > 0 && bytes > BATCH_BYTES {
                 break;
             }
@@ -123,18 +165,19 @@ impl Proposals {
         }
         self.last += 1;
         let batch: Vec<_> = self.queued.drain(..count).collect();
-        let commands = batch.iter().map(|(command, _)| command.clone()).collect();
+        let commands = batch.iter().map(|proposed| proposed.command.clone()).collect();
         self.in_flight.insert(BatchId(self.last), batch);
         Some((BatchId(self.last), commands))
     }
 
-    /// A batch has its outcome: what its commands were for, in order. `None` if it was forgotten.
-    pub(super) fn take(&mut self, batch: BatchId) -> Option<Vec<Purpose>> {
+    /// A batch has its outcome: what its commands were for, in order, with their rounds. `None` if it
+    /// was forgotten.
+    pub(super) fn take(&mut self, batch: BatchId) -> Option<Vec<(Purpose, Option<RoundId>)>> {
         let batch = self.in_flight.remove(&batch)?;
-        for (_, purpose) in &batch {
-            self.count_down(purpose);
+        for proposed in &batch {
+            self.count_down(&proposed.purpose);
         }
-        Some(batch.into_iter().map(|(_, purpose)| purpose).collect())
+        Some(batch.into_iter().map(|proposed| (proposed.purpose, proposed.round)).collect())
     }
 
     /// A batch was not taken by the log: it goes again, before all else, after a pause.
@@ -154,6 +197,12 @@ impl Proposals {
 
     pub(super) fn retry_at(&self) -> Option<(Time, &'static str)> {
         self.paused_until.map(|at| (at, "the log did not take a batch"))
+    }
+
+    fn count_up(&mut self, purpose: &Purpose) {
+        if let Some(client) = purpose.client() {
+            *self.busy.entry(client).or_default() += 1;
+        }
     }
 
     fn count_down(&mut self, purpose: &Purpose) {
@@ -176,7 +225,9 @@ fn weight(command: &Command) -> usize {
             Write::Delete { .. }
             | Write::Acquire { .. }
             | Write::Release { .. }
-            | Write::CloseHandle { .. } => 0,
+            | Write::CloseHandle { .. }
+            | Write::SetAcl { .. }
+            | Write::OpenEphemeral { .. } => 0,
         },
         Command::Settle(marks) => marks.len() * 32,
         _ => 0,
@@ -206,16 +257,22 @@ mod tests {
     #[test]
     fn what_comes_while_batches_are_under_way_goes_together() {
         let mut proposals = Proposals::default();
-        for key in 0..3 {
-            add(&mut proposals, key..key + 1);
-            assert_eq!(proposals.next_batch().expect("room").1.len(), 1);
-        }
-        add(&mut proposals, 3..9);
+        add(&mut proposals, 0..1);
+        assert_eq!(proposals.next_batch().expect("nothing under way").1.len(), 1);
+        add(&mut proposals, 1..16);
+        assert!(proposals.next_batch().is_none(), "too few to go beside another");
+        add(&mut proposals, 16..17);
+        assert_eq!(proposals.next_batch().expect("company").1.len(), 16);
+        add(&mut proposals, 17..48);
+        assert!(proposals.next_batch().is_none(), "too few to go beside two others");
+        add(&mut proposals, 48..49);
+        assert_eq!(proposals.next_batch().expect("company").1.len(), 32);
+        add(&mut proposals, 49..250);
         assert!(proposals.next_batch().is_none(), "no room");
 
-        assert_eq!(proposals.take(BatchId(2)).expect("known").len(), 1);
+        assert_eq!(proposals.take(BatchId(2)).expect("known").len(), 16);
 
-        assert_eq!(proposals.next_batch().expect("room").1.len(), 6);
+        assert_eq!(proposals.next_batch().expect("room").1.len(), 201);
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::state::State;
 /// How long marks of settled answers may wait for company.
 const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the replicas compare their states: a comparison reads all of it.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(600);
+
 /// Something that becomes due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
@@ -25,6 +28,8 @@ pub(super) enum Timer {
     ClaimWindow { session: SessionId, orphaned_at: u64 },
     /// Marks of settled answers wait.
     FlushSettled,
+    /// The replicas are to compare their states.
+    Checksum,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +45,11 @@ impl Timers {
             self.start(now + duration, Timer::LockDelay { name, instance, began });
         }
         self.start_claim_windows(now, state);
+        self.compare_later(now);
+    }
+
+    pub(super) fn compare_later(&mut self, now: Time) {
+        self.start(now + COMPARE_INTERVAL, Timer::Checksum);
     }
 
     /// Starts the lock-delays of one node that are not running yet.
@@ -74,6 +84,7 @@ impl Timers {
             Timer::LockDelay { .. } => "a lock-delay is over",
             Timer::ClaimWindow { .. } => "a claim window is over",
             Timer::FlushSettled => "settled answers have waited long enough",
+            Timer::Checksum => "the replicas compare their states",
         };
         Some((*at, why))
     }

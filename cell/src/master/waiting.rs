@@ -4,9 +4,11 @@
 //! lock was not free after all. Shared waiters at the head go together; nobody overtakes an
 //! exclusive one, so writers do not starve.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::limits::LOCK_WAITS_PER_CLIENT;
 use hasp_proto::name::Name;
 use hasp_proto::node::LockMode;
 
@@ -38,6 +40,8 @@ impl Waiter {
 pub(super) struct Queues {
     arrivals: u64,
     by_name: BTreeMap<Name, Queue>,
+    /// How many requests of each client wait.
+    by_client: BTreeMap<SessionId, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -47,10 +51,38 @@ struct Queue {
     trying: usize,
 }
 
+impl Queue {
+    /// Takes those at the head out that can have the lock together when it is held in this mode.
+    fn take_fitting(&mut self, held: Option<LockMode>) -> Vec<Waiter> {
+        let mut mode = held;
+        let mut ready = Vec::new();
+        while let Some(head) = self.waiters.front() {
+            let wanted = head.lock.mode;
+            let fits = mode.is_none() || (mode == Some(LockMode::Shared) && wanted == LockMode::Shared);
+            if !fits {
+                break;
+            }
+            mode = Some(wanted);
+            ready.extend(self.waiters.pop_front());
+        }
+        ready
+    }
+}
+
 impl Queues {
     /// Whether somebody waits, or has just been taken out to try.
     pub(super) fn has_waiters(&self, name: &Name) -> bool {
         self.by_name.contains_key(name)
+    }
+
+    /// Whether somebody waits for it at this moment.
+    pub(super) fn is_wanted(&self, name: &Name) -> bool {
+        self.by_name.get(name).is_some_and(|queue| !queue.waiters.is_empty())
+    }
+
+    /// Whether another request of the client may wait.
+    pub(super) fn has_room(&self, client: SessionId) -> bool {
+        self.by_client.get(&client).is_none_or(|count| *count < LOCK_WAITS_PER_CLIENT)
     }
 
     /// Somebody comes for a lock.
@@ -68,12 +100,14 @@ impl Queues {
     /// To the end of the queue.
     pub(super) fn push(&mut self, waiter: Waiter) {
         let name = waiter.lock.holder.name.clone();
+        *self.by_client.entry(waiter.actor.client).or_default() += 1;
         self.by_name.entry(name).or_default().waiters.push_back(waiter);
     }
 
     /// Back to its place: its try did not succeed.
     pub(super) fn put_back(&mut self, waiter: Waiter) {
         let name = waiter.lock.holder.name.clone();
+        *self.by_client.entry(waiter.actor.client).or_default() += 1;
         let queue = self.by_name.entry(name).or_default();
         queue.trying = queue.trying.saturating_sub(1);
         let place = queue.waiters.partition_point(|other| other.arrival < waiter.arrival);
@@ -101,22 +135,29 @@ impl Queues {
         if let Some(node) = node
             && !node.lock.is_delayed()
         {
-            let mut mode = node.lock.mode();
-            while let Some(head) = queue.waiters.front() {
-                let wanted = head.lock.mode;
-                let fits = mode.is_none() || (mode == Some(LockMode::Shared) && wanted == LockMode::Shared);
-                if !fits {
-                    break;
-                }
-                mode = Some(wanted);
-                ready.extend(queue.waiters.pop_front());
-            }
+            ready.extend(queue.take_fitting(node.lock.mode()));
         }
         queue.trying = ready.len();
         if queue.waiters.is_empty() && queue.trying == 0 {
             self.by_name.remove(name);
         }
+        ready.iter().chain(&stale).for_each(|waiter| count_out(&mut self.by_client, waiter));
         (ready, stale.into())
+    }
+
+    /// Takes out those whose turn it will be once `holder` has given the lock back, which is on its way
+    /// to the log: their tries go right behind it, so that a hand-over costs one entry and not two.
+    pub(super) fn behind_release(&mut self, name: &Name, node: &Node, holder: HolderId) -> Vec<Waiter> {
+        let Some(queue) = self.by_name.get_mut(name) else { return Vec::new() };
+        let is_last = node.lock.is_held_by(holder) && node.lock.holder_count() == 1;
+        let is_in_order = queue.waiters.iter().all(|waiter| waiter.lock.holder.instance == node.instance);
+        if !is_last || !is_in_order || queue.trying > 0 {
+            return Vec::new();
+        }
+        let ready = queue.take_fitting(None);
+        queue.trying = ready.len();
+        ready.iter().for_each(|waiter| count_out(&mut self.by_client, waiter));
+        ready
     }
 
     /// The caller no longer waits; whether it was found.
@@ -133,6 +174,7 @@ impl Queues {
         let (dropped, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut queue.waiters).into_iter().partition(is_its);
         queue.waiters = kept.into();
+        dropped.iter().for_each(|waiter| count_out(&mut self.by_client, waiter));
         self.tidy();
         dropped
     }
@@ -155,6 +197,7 @@ impl Queues {
             dropped.extend(out);
             queue.waiters = kept.into();
         }
+        dropped.iter().for_each(|waiter| count_out(&mut self.by_client, waiter));
         self.tidy();
         dropped
     }
@@ -166,6 +209,17 @@ impl Queues {
     pub(super) fn check_invariants(&self) {
         for (name, queue) in &self.by_name {
             assert!(!queue.waiters.is_empty() || queue.trying > 0, "an empty queue for {name}");
+        }
+        let waiting: usize = self.by_name.values().map(|queue| queue.waiters.len()).sum();
+        assert_eq!(waiting, self.by_client.values().sum::<usize>(), "every waiter counts for its client");
+    }
+}
+
+fn count_out(by_client: &mut BTreeMap<SessionId, usize>, waiter: &Waiter) {
+    if let Entry::Occupied(mut count) = by_client.entry(waiter.actor.client) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }

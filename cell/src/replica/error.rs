@@ -101,11 +101,11 @@ pub enum HandOverError {
     /// There is nobody to hand over to.
     #[error("the cell has no other voter")]
     NoFollower,
-    /// The chosen follower did not take over in time. Somebody is elected as after a crash.
-    #[error("replica {to} did not take over in time")]
+    /// None of the followers took over in time. Somebody is elected as after a crash.
+    #[error("none of the replicas {asked:?} took over in time")]
     NotTaken {
-        /// Who should have.
-        to: u64,
+        /// Who should have, in the order they were asked.
+        asked: Vec<u64>,
     },
     /// The replica is out of service.
     #[error("out of service: {reason}")]

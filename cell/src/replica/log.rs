@@ -21,6 +21,8 @@ use raft_log::{Callback, Config, RaftLog};
 use tokio::sync::oneshot;
 
 pub use inspect::LogDamage;
+#[cfg(any(test, feature = "sim"))]
+pub use inspect::chunks;
 
 use self::codec::{LogTypes, StoredVote, from_stored, to_stored};
 use super::types::{Entry, EntryPayload, IoFlushed, LogId, LogState, Payload, Types, Vote, log_id};
@@ -61,17 +63,23 @@ impl DiskLog {
     /// # Errors
     /// See [`OpenLogError`].
     pub fn open(dir: &Path) -> Result<Self, OpenLogError> {
+        Self::open_with(dir, CHUNK_BYTES)
+    }
+
+    /// The same in files of about so many bytes.
+    pub(super) fn open_with(dir: &Path, chunk_bytes: usize) -> Result<Self, OpenLogError> {
         let named = |source| OpenLogError::Io { dir: dir.display().to_string(), source };
         #[allow(clippy::disallowed_methods, reason = "raft-log itself stands on real files, not on a Disk")]
         std::fs::create_dir_all(dir).map_err(named)?;
         let mut config = Config::new(dir.display());
         config.log_cache_capacity = Some(CACHE_BYTES);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
+        config.wal.chunk_max_size = Some(chunk_bytes);
         config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
         config.wal.flush_batch_wait = Some(FLUSH_BATCH_WAIT);
 
         inspect::inspect(dir)?;
         let log = RaftLog::open(Arc::new(config)).map_err(named)?;
+        check_beginning(dir, &log)?;
         Ok(Self(Arc::new(Mutex::new(log))))
     }
 
@@ -108,6 +116,18 @@ impl DiskLog {
         }
         Ok(entries)
     }
+}
+
+/// raft-log takes any first file for the beginning; one that is gone must not pass for one that was purged.
+fn check_beginning(dir: &Path, log: &RaftLog<LogTypes>) -> Result<(), LogDamage> {
+    let state = log.log_state();
+    let first = state.purged().map_or(0, |(_, index)| index + 1);
+    let is_empty = state.last().is_none_or(|(_, last)| *last < first);
+    if is_empty || log.read(first, first + 1).next().is_some() {
+        return Ok(());
+    }
+    let reason = format!("the log has no entry {first}, and did not purge it: a file is gone");
+    Err(LogDamage { file: dir.into(), offset: 0, reason })
 }
 
 pub(super) fn size(payload: &EntryPayload) -> usize {

@@ -27,6 +27,8 @@ mod machine;
 mod mastery;
 pub mod memory_log;
 mod network;
+#[cfg(any(test, feature = "sim"))]
+pub mod readers;
 #[allow(clippy::module_inception)]
 mod replica;
 mod service;
@@ -52,4 +54,4 @@ pub use wire::pb::raft_server::RaftServer;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "tokio's time is paused in them")]
-mod tests;
+pub(crate) mod tests;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use hasp_rt::env::Env;
 use hasp_rt::tasks::Tasks;
 use openraft::async_runtime::WatchReceiver as _;
+use openraft::raft::VoteRequest;
 use openraft::storage::RaftLogStorage;
 use openraft::{Raft, RaftLogReader as _};
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ use super::network::Network;
 use super::service::{MESSAGE_BYTES_MAX, Service};
 use super::status::ReplicaStatus;
 use super::types::{CommittedLeaderId, MetricsReceiver, Payload, Responder, Runtime, Types};
-use super::wire::pb::raft_server::RaftServer;
+use super::wire::{self, pb::raft_server::RaftServer};
 
 /// Bytes one entry may have.
 pub const ENTRY_BYTES_MAX: usize = 4 << 20;
@@ -42,6 +44,7 @@ pub struct Replica<M: Machine> {
     metrics: MetricsReceiver,
     mastery: Arc<watch::Sender<Mastery>>,
     handing_over: Arc<HandingOver>,
+    peers: Peers,
     /// The leader's lease, counted from the last quorum.
     lease: Duration,
     tasks: Tasks,
@@ -119,6 +122,7 @@ impl<M: Machine> Replica<M> {
             service,
             mastery: Arc::new(mastery),
             handing_over: Arc::default(),
+            peers: peers.clone(),
             lease: config.timing.election_max,
             tasks: env.tasks,
             log: None,
@@ -219,38 +223,81 @@ impl<M: Machine> Replica<M> {
         ReplicaStatus::new(&self.metrics.borrow_watched(), self.applied.log_id(), self.service.standing())
     }
 
-    /// Stops leading in favour of the most caught-up follower, which is returned once it leads.
+    /// The followers that could take over at once: they answer, and do not hold their vote after a start. The one that
+    /// has most of the log first. To be asked while this replica still leads, so that no time is lost later.
+    pub async fn willing_successors(&self) -> Vec<u64> {
+        let patience = self.lease / 4;
+        let asking = self.successors().into_iter().map(|id| async move {
+            let control = &self.peers.get(id)?.control;
+            // Never granted while there is a leader, and changes nothing: one that may not vote refuses to answer.
+            let request = VoteRequest::new(self.metrics.borrow_watched().vote, None);
+            let request = wire::put_vote_request(&request, control.addressed());
+            let answer = control.call(patience, |mut client| async move { client.pre_vote(request).await });
+            answer.await.is_ok().then_some(id)
+        });
+        join_all(asking).await.into_iter().flatten().collect()
+    }
+
+    /// Stops leading in favour of one of the followers: of these in their order, then of the others, the most caught-up
+    /// first; or of whoever else is elected meanwhile. Returns who leads.
     ///
     /// Mastery is given up before this awaits anything; it does not come back in this term even if the transfer fails,
-    /// and then some replica is elected after the usual time.
+    /// and then some replica is elected after the usual time. Whoever takes over need not wait for this leader's lease,
+    /// so nobody may rely on that lease any more when this is called.
     ///
     /// # Errors
     /// See [`HandOverError`].
-    pub async fn hand_over(&self) -> Result<u64, HandOverError> {
+    pub async fn hand_over(&self, willing: &[u64]) -> Result<u64, HandOverError> {
         let Mastery::Leader { token } = *self.mastery.borrow() else { return Err(HandOverError::NotLeader) };
-        let to = self.successor().ok_or(HandOverError::NoFollower)?;
+        let mut successors = self.successors();
+        successors.sort_by_key(|id| willing.iter().position(|other| other == id).unwrap_or(usize::MAX));
+        if successors.is_empty() {
+            return Err(HandOverError::NoFollower);
+        }
         self.handing_over.begin(token.term);
         self.mastery.send_replace(Mastery::Follower { leader: None });
 
-        let began = self.raft.trigger().transfer_leader(to).await;
-        began.map_err(|fatal| HandOverError::Dead { reason: fatal.to_string() })?;
+        // One that holds its vote after a start refuses, and one that is gone does not answer: then the next is asked.
+        let patience = self.lease / 4;
+        for to in &successors {
+            let began = self.raft.trigger().transfer_leader(*to).await;
+            began.map_err(|fatal| HandOverError::Dead { reason: fatal.to_string() })?;
+            if let Some(leader) = self.leader_after(token, patience).await? {
+                return Ok(leader);
+            }
+        }
+        // Nobody has heard from this leader since, so an election is due when its lease would have ended.
+        let rest = self.lease.saturating_sub(patience * u32::try_from(successors.len()).unwrap_or(u32::MAX));
+        self.leader_after(token, rest.max(patience))
+            .await?
+            .ok_or(HandOverError::NotTaken { asked: successors })
+    }
+
+    /// Who leads after the mastery of `token`; `None` if this replica does not hear of one in time.
+    async fn leader_after(
+        &self,
+        token: MasteryToken,
+        patience: Duration,
+    ) -> Result<Option<u64>, HandOverError> {
         let mut metrics = self.metrics.clone();
         let taken =
             metrics.wait_until(|metrics| metrics.vote.committed && metrics.vote.leader_id.term > token.term);
-        match tokio::time::timeout(self.lease * 2, taken).await {
-            Ok(Ok(metrics)) => Ok(metrics.vote.leader_id.voted_for),
+        match tokio::time::timeout(patience, taken).await {
+            Ok(Ok(metrics)) => Ok(Some(metrics.vote.leader_id.voted_for)),
             Ok(Err(_stopped)) => Err(HandOverError::Dead { reason: "raft has stopped".to_owned() }),
-            Err(_elapsed) => Err(HandOverError::NotTaken { to }),
+            Err(_elapsed) => Ok(None),
         }
     }
 
-    /// The follower that has most of the log.
-    fn successor(&self) -> Option<u64> {
+    /// The other voters, the one that has most of the log first.
+    fn successors(&self) -> Vec<u64> {
         let metrics = self.metrics.borrow_watched();
         let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
-        let progress = metrics.replication.as_ref()?.iter();
+        let progress = metrics.replication.iter().flatten();
         let followers = progress.filter(|(id, _)| **id != metrics.id && voters.contains(id));
-        followers.max_by_key(|(_, matched)| **matched).map(|(id, _)| *id)
+        let mut followers: Vec<_> = followers.collect();
+        followers.sort_by_key(|(id, matched)| (std::cmp::Reverse(**matched), **id));
+        followers.into_iter().map(|(id, _)| *id).collect()
     }
 
     /// Stops taking part, and returns when the log is closed.

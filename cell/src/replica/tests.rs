@@ -11,4 +11,5 @@ mod votes;
 mod world;
 mod write_loss;
 
-pub use world::Items;
+pub use cuts::Cuts;
+pub use world::{Items, address};

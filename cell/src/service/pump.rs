@@ -1,5 +1,9 @@
 //! Between the master's machine and Raft: elections and acknowledged quorums in, entries out,
 //! outcomes in.
+//!
+//! It also hands mastership over when the cell stops. The order is what safety rests on: the machine gives its lease
+//! up *before* the transfer begins, since whoever takes over does not wait for it, and the machine hears of no further
+//! election.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,18 +12,27 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use hasp_proto::id::Epoch;
 use hasp_proto::time::Time;
 use hasp_rt::clock::Clock;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::sessions::MasterDriver;
-use crate::master::{BatchId, Input};
+use crate::master::{BatchId, Input, MasterCore};
 use crate::replica::{Mastery, MasteryToken, ProposeError, Replica, Timing};
 use crate::state::{AppliedOutcome, LogEntry, State};
 
 /// How far the two clocks may drift apart before the difference is taken for a suspend.
 const SUSPEND: Duration = Duration::from_millis(20);
+
+/// How long what was proposed may take to come to its end before the mastership is handed over.
+const PROPOSED_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long the new master may take to begin its epoch before clients are sent to it all the same.
+const EPOCH_PATIENCE: Duration = Duration::from_millis(500);
+/// Between two looks at whether it has.
+const EPOCH_TICK: Duration = Duration::from_millis(5);
 
 type Outcomes = Result<Vec<AppliedOutcome>, ProposeError>;
 type Proposing = Pin<Box<dyn Future<Output = (BatchId, Outcomes)> + Send>>;
@@ -31,8 +44,28 @@ pub(super) struct Pump {
     lease: LeaseView,
     /// The election that the machine was last told of.
     token: Option<MasteryToken>,
+    /// Since when the machine serves nobody any more, so that another can take over.
+    leaving: Option<Leaving>,
     tick: Duration,
     dead: watch::Sender<Option<String>>,
+}
+
+/// A replica that is about to leave its cell for a while.
+struct Leaving {
+    /// Until then what was proposed may come to its end.
+    until: Instant,
+    /// Who could take over.
+    willing: Vec<u64>,
+    /// Told when another leads, or nobody was found in time.
+    done: oneshot::Sender<()>,
+}
+
+/// Asks a pump to hand the mastership over, if its replica has it.
+pub(super) struct Leave {
+    /// Who could take over at once.
+    pub(super) willing: Vec<u64>,
+    /// Told when that is done.
+    pub(super) done: oneshot::Sender<()>,
 }
 
 impl Pump {
@@ -44,15 +77,19 @@ impl Pump {
         dead: watch::Sender<Option<String>>,
     ) -> Self {
         let lease = LeaseView::new(replica.clone(), timing, clock);
-        Self { replica, driver, lease, token: None, tick: timing.heartbeat / 2, dead }
+        Self { replica, driver, lease, token: None, leaving: None, tick: timing.heartbeat / 2, dead }
     }
 
     pub(super) fn lease_view(&self) -> LeaseView {
         self.lease.clone()
     }
 
-    /// Runs until the replica is dead or the cell stops.
-    pub(super) async fn run(mut self, mut proposed: mpsc::UnboundedReceiver<(BatchId, LogEntry)>) {
+    /// Runs until the replica is dead, has handed its mastership over, or the cell stops.
+    pub(super) async fn run(
+        mut self,
+        mut proposed: mpsc::UnboundedReceiver<(BatchId, LogEntry)>,
+        mut leave: mpsc::Receiver<Leave>,
+    ) {
         let mut mastery = self.replica.mastery();
         let mut under_way: FuturesUnordered<Proposing> = FuturesUnordered::new();
         mastery.mark_changed();
@@ -72,7 +109,14 @@ impl Pump {
                     self.proposed(batch, outcomes);
                 }
                 Some((batch, entry)) = proposed.recv() => under_way.push(self.propose(batch, &entry)),
+                Some(asked) = leave.recv(), if self.leaving.is_none() => self.step_down(asked),
                 () = tokio::time::sleep(self.tick) => {}
+            }
+            if let Some(leaving) = self.leaving.take_if(|leaving| leaving.is_due(&self.driver)) {
+                self.hand_over(&leaving.willing).await;
+                // Whoever asked may have run out of patience.
+                let _ = leaving.done.send(());
+                return;
             }
             if let Some(sent) = self.lease.acknowledged() {
                 self.driver.input(Input::QuorumAcknowledged(sent));
@@ -80,9 +124,51 @@ impl Pump {
         }
     }
 
+    fn step_down(&mut self, asked: Leave) {
+        self.driver.input(Input::StepDown);
+        let Leave { willing, done } = asked;
+        self.leaving = Some(Leaving { until: instant_now() + PROPOSED_PATIENCE, willing, done });
+    }
+
+    async fn hand_over(&self, willing: &[u64]) {
+        // Once more, for an entry rejected meanwhile makes the machine begin another epoch.
+        self.driver.input(Input::StepDown);
+        let epoch = self.replica.read(|state, _| state.epoch());
+        let leader = match self.replica.hand_over(willing).await {
+            Ok(leader) => {
+                self.until_after(epoch).await;
+                tracing::info!(leader, "handed over");
+                Some(leader)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "no hand-over");
+                match *self.replica.mastery().borrow() {
+                    Mastery::Follower { leader } => leader,
+                    Mastery::Leader { .. } | Mastery::Dead { .. } => None,
+                }
+            }
+        };
+        self.driver.input(Input::Deposed(leader));
+    }
+
+    /// Waits a little until the new master has begun its epoch, as this replica's log shows: clients that come to it
+    /// earlier are sent away again, and maybe back here.
+    async fn until_after(&self, epoch: Epoch) {
+        let begun = async {
+            while self.replica.read(|state, _| state.epoch()) <= epoch {
+                tokio::time::sleep(EPOCH_TICK).await;
+            }
+        };
+        if tokio::time::timeout(EPOCH_PATIENCE, begun).await.is_err() {
+            tracing::debug!("the new master has not begun its epoch yet");
+        }
+    }
+
     fn mastery_changed(&mut self, mastery: Mastery) -> std::ops::ControlFlow<()> {
         match mastery {
             Mastery::Leader { token } if self.token == Some(token) => {}
+            // The machine must not serve again: this leadership is about to be handed over.
+            Mastery::Leader { .. } if self.leaving.is_some() => {}
             Mastery::Leader { token } => {
                 self.lease.told_of(None);
                 tracing::info!(term = token.term(), "elected");
@@ -134,6 +220,12 @@ impl Pump {
             }
         };
         self.driver.input(input);
+    }
+}
+
+impl Leaving {
+    fn is_due(&self, driver: &MasterDriver) -> bool {
+        instant_now() >= self.until || driver.inspect(MasterCore::has_nothing_proposed)
     }
 }
 

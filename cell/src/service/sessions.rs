@@ -126,9 +126,9 @@ mod tests {
     use hasp_proto::id::{RequestNumber, Sequence};
 
     fn open(number: u64, name: &str) -> v1::Up {
-        let open = v1::Open { name: name.into(), r#use: 1, create: None, lock_delay_us: None };
+        let open = v1::Open { name: name.into(), r#use: 1, ..Default::default() };
         let op = Some(v1::request::Op::Open(open));
-        let request = v1::Request { number, settled_below: 0, on_behalf: None, op };
+        let request = v1::Request { number, op, ..Default::default() };
         v1::Up { item: Some(v1::up::Item::Request(request)) }
     }
 

@@ -1,5 +1,5 @@
-//! What a cell must know of each client: through whom it speaks, the locks it holds, the answers it may
-//! ask for again (`proxy-1`, `proxy-3`, `proxy-4`, P-ONCE).
+//! What a cell must know of each client: through whom it speaks, the locks it holds, the ephemeral nodes it
+//! has open, the answers it may ask for again (`proxy-1`, `proxy-3`, `proxy-4`, P-ONCE).
 //!
 //! ```text
 //!            first write / CreateSession                its speaker's session ends
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{Claim, Instance, RequestNumber, SessionId};
-use hasp_proto::limits::ANSWERS_KEPT_PER_CLIENT;
+use hasp_proto::limits::{ANSWERS_KEPT_PER_CLIENT, HANDLES_PER_CLIENT};
 use hasp_proto::name::Name;
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -25,9 +25,9 @@ use super::outcome::AppliedOutcome;
 /// When to ask again after too many unsettled answers: about one round trip of acknowledgements.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// A lock that a client holds, by the node and the handle.
+/// One of a client's handles, by the node and the request that made it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LockId {
+pub struct NodeHandle {
     /// Of the node.
     pub name: Name,
     /// Of the node.
@@ -59,7 +59,9 @@ pub struct ClientRecord {
     /// Index of the command that took its speaker away; `None` while it has one.
     pub orphaned_at: Option<u64>,
     answers: RedBlackTreeMapSync<RequestNumber, AppliedOutcome>,
-    locks: RedBlackTreeSetSync<LockId>,
+    locks: RedBlackTreeSetSync<NodeHandle>,
+    /// On ephemeral nodes.
+    opens: RedBlackTreeSetSync<NodeHandle>,
 }
 
 impl ClientRecord {
@@ -72,16 +74,27 @@ impl ClientRecord {
             orphaned_at: None,
             answers: RedBlackTreeMapSync::new_sync(),
             locks: RedBlackTreeSetSync::new_sync(),
+            opens: RedBlackTreeSetSync::new_sync(),
         }
     }
 
-    /// The locks it holds, by name, instance and handle.
-    pub fn locks(&self) -> impl Iterator<Item = &LockId> {
+    /// The handles that hold a lock, by name, instance and request.
+    pub fn locks(&self) -> impl Iterator<Item = &NodeHandle> {
         self.locks.iter()
     }
 
+    /// The handles that keep an ephemeral node in being, by name, instance and request.
+    pub fn opens(&self) -> impl Iterator<Item = &NodeHandle> {
+        self.opens.iter()
+    }
+
+    /// Whether this handle of it keeps an ephemeral node in being.
+    pub fn keeps_open(&self, handle: &NodeHandle) -> bool {
+        self.opens.contains(handle)
+    }
+
     /// Whether it holds this lock.
-    pub fn holds(&self, lock: &LockId) -> bool {
+    pub fn holds(&self, lock: &NodeHandle) -> bool {
         self.locks.contains(lock)
     }
 
@@ -95,9 +108,9 @@ impl ClientRecord {
         self.answers.get(&number)
     }
 
-    /// Whether nothing would be lost with it: no locks, no answers.
+    /// Whether nothing would be lost with it: no locks, no ephemeral nodes open, no answers.
     pub fn is_idle(&self) -> bool {
-        self.locks.is_empty() && self.answers.is_empty()
+        self.locks.is_empty() && self.opens.is_empty() && self.answers.is_empty()
     }
 
     /// Makes `via` its speaker under `claim`, if that is not outdated (`proxy-4`).
@@ -211,16 +224,35 @@ impl Clients {
     }
 
     /// Lists a lock as held by the client.
-    pub fn list_lock(&mut self, session: SessionId, lock: LockId) {
+    pub fn list_lock(&mut self, session: SessionId, lock: NodeHandle) {
         if let Some(record) = self.records.get_mut(&session) {
             record.locks.insert_mut(lock);
         }
     }
 
     /// Lists a lock as held no longer.
-    pub fn unlist_lock(&mut self, session: SessionId, lock: &LockId) {
+    pub fn unlist_lock(&mut self, session: SessionId, lock: &NodeHandle) {
         if let Some(record) = self.records.get_mut(&session) {
             record.locks.remove_mut(lock);
+        }
+    }
+
+    /// Whether the client may have one more ephemeral node open.
+    pub fn has_room(&self, session: SessionId) -> bool {
+        self.get(session).is_none_or(|record| record.opens.size() < HANDLES_PER_CLIENT)
+    }
+
+    /// Lists an ephemeral node as open.
+    pub fn list_open(&mut self, session: SessionId, handle: NodeHandle) {
+        if let Some(record) = self.records.get_mut(&session) {
+            record.opens.insert_mut(handle);
+        }
+    }
+
+    /// Lists an ephemeral node as open no longer.
+    pub fn unlist_open(&mut self, session: SessionId, handle: &NodeHandle) {
+        if let Some(record) = self.records.get_mut(&session) {
+            record.opens.remove_mut(handle);
         }
     }
 
@@ -238,15 +270,16 @@ impl Clients {
         }
     }
 
-    /// Takes all locks and answers off the client's record, and hands out the locks.
-    pub fn strip(&mut self, session: SessionId) -> Vec<LockId> {
+    /// Takes everything off the client's record, and hands out the locks and the ephemeral nodes open.
+    pub fn strip(&mut self, session: SessionId) -> (Vec<NodeHandle>, Vec<NodeHandle>) {
         let Some(record) = self.records.get_mut(&session) else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
-        let locks = record.locks.iter().cloned().collect();
+        let (locks, opens) = (record.locks.iter().cloned().collect(), record.opens.iter().cloned().collect());
         record.locks = RedBlackTreeSetSync::new_sync();
+        record.opens = RedBlackTreeSetSync::new_sync();
         record.answers = RedBlackTreeMapSync::new_sync();
-        locks
+        (locks, opens)
     }
 
     /// Forgets an idle record, unless the client has a session of its own, which it falls back to if it
@@ -277,7 +310,7 @@ impl Clients {
         left
     }
 
-    /// Puts a record in as a snapshot says; its locks are listed one by one after it.
+    /// Puts a record in as a snapshot says; its locks and open nodes are listed one by one after it.
     pub(super) fn restore(
         &mut self,
         session: SessionId,

@@ -18,7 +18,7 @@ use hasp_proto::wire::log::v1::command::Command as WireCommand;
 use hasp_proto::wire::{tier, v1};
 use prost::Message as _;
 
-use super::command::{ClientWrite, Command, Create, CreateSession, Genesis, Holder, LogEntry, Write};
+use super::command::{ClientWrite, Command, Create, CreateSession, Genesis, Guard, Holder, LogEntry, Write};
 
 /// Bytes that are no log entry of this version: corruption, or a log of a newer version.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,16 @@ fn encode_command(command: &Command) -> log::Command {
         Command::OrphanEnd { session, orphaned_at } => {
             WireCommand::OrphanEnd(log::OrphanEnd { session: session.to_bytes(), orphaned_at: *orphaned_at })
         }
+        Command::Reap { name, instance } => {
+            WireCommand::Reap(log::Reap { name: name.to_string(), instance: instance.0 })
+        }
+        Command::RaiseLeaseMax(lease_max) => {
+            WireCommand::RaiseLeaseMax(log::RaiseLeaseMax { lease_max_us: micros(*lease_max) })
+        }
+        Command::TakeChecksum => WireCommand::TakeChecksum(log::TakeChecksum {}),
+        Command::CompareChecksum { index, checksum } => {
+            WireCommand::CompareChecksum(log::CompareChecksum { index: *index, checksum: *checksum })
+        }
     };
     log::Command { command: Some(command) }
 }
@@ -145,6 +155,16 @@ fn decode_command(command: log::Command) -> Result<Command, DecodeError> {
         WireCommand::OrphanEnd(end) => {
             Command::OrphanEnd { session: decode_session(&end.session)?, orphaned_at: end.orphaned_at }
         }
+        WireCommand::Reap(reap) => {
+            Command::Reap { name: Name::parse(&reap.name)?, instance: Instance(reap.instance) }
+        }
+        WireCommand::RaiseLeaseMax(raise) => {
+            Command::RaiseLeaseMax(Duration::from_micros(raise.lease_max_us))
+        }
+        WireCommand::TakeChecksum(_) => Command::TakeChecksum,
+        WireCommand::CompareChecksum(compare) => {
+            Command::CompareChecksum { index: compare.index, checksum: compare.checksum }
+        }
     })
 }
 
@@ -156,6 +176,12 @@ fn encode_client_write(write: &ClientWrite) -> log::ClientWrite {
         number: write.number.0,
         settled_below: write.settled_below.0,
         principal: write.principal.clone(),
+        guard: write.guard.as_ref().map(|guard| log::Guard {
+            name: guard.name.to_string(),
+            instance: guard.instance.0,
+            mode: v1::LockMode::from(guard.mode).into(),
+            lock_generation: guard.lock_generation.0,
+        }),
         write: Some(encode_write(&write.write)),
     }
 }
@@ -168,7 +194,17 @@ fn decode_client_write(write: log::ClientWrite) -> Result<ClientWrite, DecodeErr
         number: RequestNumber(write.number),
         settled_below: RequestNumber(write.settled_below),
         principal: write.principal,
+        guard: write.guard.map(decode_guard).transpose()?,
         write: decode_write(write.write.ok_or(malformed("write of no known kind"))?)?,
+    })
+}
+
+fn decode_guard(guard: log::Guard) -> Result<Guard, DecodeError> {
+    Ok(Guard {
+        mode: LockMode::try_from(guard.mode())?,
+        name: Name::parse(&guard.name)?,
+        instance: Instance(guard.instance),
+        lock_generation: Generation(guard.lock_generation),
     })
 }
 
@@ -181,6 +217,11 @@ fn encode_write(write: &Write) -> WireWrite {
             contents: create.contents.clone(),
             ephemeral: create.ephemeral,
             acls: create.acls.clone().map(Into::into),
+            r#use: v1::open::Use::from(create.r#use).into(),
+            relative_to: create
+                .relative_to
+                .as_ref()
+                .map(|(name, instance)| log::NodeRef { name: name.to_string(), instance: instance.0 }),
         }),
         Write::SetContents { holder, contents, if_generation } => WireWrite::SetContents(log::SetContents {
             holder: encode_holder(holder),
@@ -194,6 +235,15 @@ fn encode_write(write: &Write) -> WireWrite {
         }),
         Write::Release { holder } => WireWrite::Release(log::Release { holder: encode_holder(holder) }),
         Write::CloseHandle { holder } => WireWrite::Close(log::CloseHandle { holder: encode_holder(holder) }),
+        Write::SetAcl { holder, acls, if_generation } => WireWrite::SetAcl(log::SetAcl {
+            holder: encode_holder(holder),
+            acls: Some(acls.clone().into()),
+            if_generation: if_generation.map(|generation| generation.0),
+        }),
+        Write::OpenEphemeral { holder, r#use } => WireWrite::OpenEphemeral(log::OpenEphemeral {
+            holder: encode_holder(holder),
+            r#use: v1::open::Use::from(*r#use).into(),
+        }),
     }
 }
 
@@ -203,9 +253,14 @@ fn decode_write(write: WireWrite) -> Result<Write, DecodeError> {
             name: Name::parse(&create.name)?,
             must: create.must,
             kind: NodeKind::try_from(create.kind())?,
+            r#use: create.r#use().try_into()?,
             contents: create.contents,
             ephemeral: create.ephemeral,
             acls: create.acls.map(Into::into),
+            relative_to: match create.relative_to {
+                Some(node) => Some((Name::parse(&node.name)?, Instance(node.instance))),
+                None => None,
+            },
         }),
         WireWrite::SetContents(set) => Write::SetContents {
             holder: decode_holder(set.holder)?,
@@ -219,6 +274,15 @@ fn decode_write(write: WireWrite) -> Result<Write, DecodeError> {
         }
         WireWrite::Release(release) => Write::Release { holder: decode_holder(release.holder)? },
         WireWrite::Close(close) => Write::CloseHandle { holder: decode_holder(close.holder)? },
+        WireWrite::SetAcl(set) => Write::SetAcl {
+            holder: decode_holder(set.holder)?,
+            acls: set.acls.ok_or(malformed("ACL names to set"))?.into(),
+            if_generation: set.if_generation.map(Generation),
+        },
+        WireWrite::OpenEphemeral(open) => {
+            let r#use = open.r#use().try_into()?;
+            Write::OpenEphemeral { holder: decode_holder(open.holder)?, r#use }
+        }
     })
 }
 

@@ -11,7 +11,7 @@ use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, LockMode, NodeKind};
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::request::EndCause;
+use hasp_proto::request::{EndCause, Use};
 use hasp_proto::stream::Role;
 
 /// What a master proposes at once: applied in order, or rejected whole if its epoch is over (`fail-1`).
@@ -82,6 +82,24 @@ pub enum Command {
         /// Index of the command that orphaned it: if it was claimed since, this command does nothing.
         orphaned_at: u64,
     },
+    /// An ephemeral node that nobody has open goes, unless somebody has opened it since.
+    Reap {
+        /// The node.
+        name: Name,
+        /// Of the node.
+        instance: Instance,
+    },
+    /// Leases up to this length may be granted from here on (`lease-5`).
+    RaiseLeaseMax(Duration),
+    /// Every replica notes the checksum of its state before this command.
+    TakeChecksum,
+    /// The master's note: a replica whose own note of that command differs has diverged (P-STOP).
+    CompareChecksum {
+        /// Index of the [`TakeChecksum`](Self::TakeChecksum).
+        index: u64,
+        /// The master's.
+        checksum: u64,
+    },
 }
 
 /// What a cell is, from its first entry on.
@@ -126,8 +144,23 @@ pub struct ClientWrite {
     pub settled_below: RequestNumber,
     /// As whom the client is authenticated.
     pub principal: String,
+    /// An acquisition that must stand, else it fails with `SequencerInvalid`.
+    pub guard: Option<Guard>,
     /// What to do.
     pub write: Write,
+}
+
+/// What a sequencer says of its acquisition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Of the node.
+    pub name: Name,
+    /// Of the node.
+    pub instance: Instance,
+    /// How it is held.
+    pub mode: LockMode,
+    /// Of the acquisition.
+    pub lock_generation: Generation,
 }
 
 /// What a client can change.
@@ -166,6 +199,22 @@ pub enum Write {
         /// The handle.
         holder: Holder,
     },
+    /// Replaces the ACL names.
+    SetAcl {
+        /// The handle.
+        holder: Holder,
+        /// All three.
+        acls: AclNames,
+        /// Compare-and-swap on the ACL generation.
+        if_generation: Option<Generation>,
+    },
+    /// Puts another handle on an ephemeral node on record: it stays as long as somebody has it open.
+    OpenEphemeral {
+        /// The handle to be.
+        holder: Holder,
+        /// For what.
+        r#use: Use,
+    },
 }
 
 /// A handle whose check digits the master has verified.
@@ -192,8 +241,12 @@ pub struct Create {
     pub kind: NodeKind,
     /// Of a file; empty for a directory.
     pub contents: Bytes,
-    /// Goes when its last handle does; refused so far.
+    /// Goes when its last handle does; the one that comes of this is its first.
     pub ephemeral: bool,
     /// Instead of the parent's.
     pub acls: Option<AclNames>,
+    /// For what the handle is that comes of it.
+    pub r#use: Use,
+    /// A directory above, which must still be there.
+    pub relative_to: Option<(Name, Instance)>,
 }

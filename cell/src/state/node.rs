@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hasp_proto::id::{Generation, Instance};
+use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, NodeKind, Stat, checksum};
+use rpds::RedBlackTreeSetSync;
 
-use super::lock::Lock;
+use super::lock::{HolderId, Lock};
 
 /// A file or directory.
 ///
@@ -30,6 +32,8 @@ pub struct Node {
     pub acl_generation: Generation,
     /// Goes when its last handle does.
     pub ephemeral: bool,
+    /// The handles that keep an ephemeral node in being; none of a permanent one are on record.
+    pub handles: RedBlackTreeSetSync<HolderId>,
     /// Shared with the parent from which they were inherited.
     pub acls: Arc<AclNames>,
     /// The node's lock.
@@ -48,9 +52,27 @@ impl Node {
             lock_generation: Generation(stamp),
             acl_generation: Generation(stamp),
             ephemeral: false,
+            handles: RedBlackTreeSetSync::new_sync(),
             acls,
             lock: Lock::default(),
         }
+    }
+
+    /// Other contents, under a new stamp.
+    pub fn set_contents(&mut self, contents: Bytes, stamp: u64) {
+        self.checksum = checksum(&contents);
+        self.contents = contents;
+        self.content_generation = Generation(stamp);
+    }
+
+    /// Whether it is ephemeral and nobody has it open.
+    pub fn is_unopened(&self) -> bool {
+        self.ephemeral && self.handles.is_empty()
+    }
+
+    /// Whether the handle may be in use: of a permanent node that is not on record.
+    pub fn may_be_open(&self, handle: HolderId) -> bool {
+        !self.ephemeral || self.handles.contains(&handle)
     }
 
     /// Its metadata, as clients see it.
@@ -65,6 +87,21 @@ impl Node {
             length: self.contents.len() as u64,
             ephemeral: self.ephemeral,
             acls: (*self.acls).clone(),
+        }
+    }
+
+    /// What must always hold of one node.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check_invariants(&self, name: &Name) {
+        self.lock.check_invariants();
+        assert!(
+            self.ephemeral || self.handles.is_empty(),
+            "{name}: handles only on record of ephemeral nodes"
+        );
+        for (holder, _) in self.lock.holders() {
+            assert!(self.may_be_open(holder), "{name}: who holds the lock of an ephemeral node has it open");
         }
     }
 }

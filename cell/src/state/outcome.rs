@@ -64,6 +64,34 @@ pub enum Outcome {
     Acquired {
         /// Of this acquisition.
         lock_generation: Generation,
+        /// The lock was free before.
+        is_first: bool,
+    },
+    /// The ACL names were replaced.
+    AclSet {
+        /// The new generation.
+        acl_generation: Generation,
+    },
+    /// Of [`Command::Reap`](super::Command::Reap).
+    Reaped {
+        /// Whether it went; not if it was opened, filled or deleted since.
+        deleted: bool,
+    },
+    /// The state's checksum before the command was noted.
+    ChecksumTaken {
+        /// The command's index.
+        index: u64,
+        /// The checksum.
+        checksum: u64,
+    },
+    /// This replica's state is not the master's: it must stop (P-STOP).
+    Diverged {
+        /// Where the two were compared.
+        index: u64,
+        /// This replica's checksum there.
+        ours: u64,
+        /// The master's.
+        theirs: u64,
     },
     /// Others hold the lock in a mode that conflicts: the master queues the request and proposes it again.
     LockHeld,
@@ -118,6 +146,10 @@ impl Outcome {
             | Self::Written { .. }
             | Self::Deleted
             | Self::Acquired { .. }
+            | Self::AclSet { .. }
+            | Self::Reaped { .. }
+            | Self::ChecksumTaken { .. }
+            | Self::Diverged { .. }
             | Self::Released
             | Self::Closed
             | Self::Noted => false,

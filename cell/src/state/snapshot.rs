@@ -18,12 +18,13 @@ use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::State;
-use super::clients::{ClientRecord, LockId};
+use super::clients::{ClientRecord, NodeHandle};
 use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
 use super::lock::{DelayMark, HolderId, Lock};
 use super::node::Node;
 use super::outcome::{AppliedOutcome, Outcome};
 use super::sessions::SessionRecord;
+use super::system::System;
 use super::tree::RootRecord;
 
 /// Version of the records that this code writes and reads.
@@ -74,7 +75,12 @@ impl State {
         if found != header.records {
             return Err(SnapshotError::Count { promised: header.records, found });
         }
-        state.list_locks();
+        state.list_handles();
+        if let Some(genesis) = state.genesis() {
+            let unreadable = |_| malformed("ACL or quotas that cannot be understood").into();
+            state.system =
+                System::read_all(genesis, &state.tree).map_err(unreadable).map_err(SnapshotError::Record)?;
+        }
         Ok(state)
     }
 
@@ -114,6 +120,7 @@ impl State {
             index: self.index,
             stamp: self.stamp,
             records: records as u64,
+            lease_max_us: micros(self.lease_max),
         }
     }
 
@@ -127,6 +134,7 @@ impl State {
             master: header.master,
             index: header.index,
             stamp: header.stamp,
+            lease_max: Duration::from_micros(header.lease_max_us),
             ..Self::default()
         })
     }
@@ -168,6 +176,12 @@ impl State {
         if let Some(lock) = record.lock {
             node.lock = decode_lock(&lock)?;
         }
+        for handle in record.handles {
+            node.handles.insert_mut(decode_holder(&handle.session, handle.opened_by)?);
+        }
+        if !node.ephemeral && !node.handles.is_empty() {
+            return Err(malformed("handles on record of a permanent node").into());
+        }
         self.tree.insert(&name, node);
         Ok(())
     }
@@ -186,12 +200,15 @@ impl State {
         Ok(())
     }
 
-    /// Lists each lock with the client that holds it, as the nodes say.
-    fn list_locks(&mut self) {
+    /// Lists each lock and each handle on an ephemeral node with the client it belongs to, as the nodes say.
+    fn list_handles(&mut self) {
         for (name, node) in self.tree.iter() {
+            let handle = |opened_by| NodeHandle { name: name.clone(), instance: node.instance, opened_by };
             for (HolderId { session, opened_by }, _) in node.lock.holders() {
-                let lock = LockId { name: name.clone(), instance: node.instance, opened_by };
-                self.clients.list_lock(session, lock);
+                self.clients.list_lock(session, handle(opened_by));
+            }
+            for HolderId { session, opened_by } in node.handles.iter() {
+                self.clients.list_open(*session, handle(*opened_by));
             }
         }
     }
@@ -208,6 +225,14 @@ fn encode_node(name: &Name, node: &Node) -> log::SnapshotNode {
         stat: Some(node.stat().into()),
         contents: node.contents.clone(),
         lock: encode_lock(&node.lock),
+        handles: node
+            .handles
+            .iter()
+            .map(|handle| log::SnapshotHandle {
+                session: handle.session.to_bytes(),
+                opened_by: handle.opened_by.0,
+            })
+            .collect(),
     }
 }
 
@@ -237,18 +262,15 @@ fn decode_lock(lock: &log::SnapshotLock) -> Result<Lock, Malformed> {
         v1::LockMode::Unspecified => None,
         held => Some(LockMode::try_from(held)?),
     };
-    let holder = |session: &Bytes, opened_by: u64| {
-        Ok(HolderId { session: decode_session(session)?, opened_by: RequestNumber(opened_by) })
-    };
     let held = |record: &log::SnapshotHolder| {
-        Ok((holder(&record.session, record.opened_by)?, Duration::from_micros(record.lock_delay_us)))
+        Ok((decode_holder(&record.session, record.opened_by)?, Duration::from_micros(record.lock_delay_us)))
     };
     let marked = |record: &log::SnapshotMark| {
         let mark = DelayMark {
             mode: record.mode().try_into()?,
             duration: Duration::from_micros(record.duration_us),
         };
-        Ok(((record.began, holder(&record.session, record.opened_by)?), mark))
+        Ok(((record.began, decode_holder(&record.session, record.opened_by)?), mark))
     };
     let holders = lock.holders.iter().map(held).collect::<Result<Vec<_>, Malformed>>()?;
     let marks = lock.marks.iter().map(marked).collect::<Result<Vec<_>, Malformed>>()?;
@@ -256,6 +278,10 @@ fn decode_lock(lock: &log::SnapshotLock) -> Result<Lock, Malformed> {
         return Err(malformed("lock held in no mode, or by nobody"));
     }
     Ok(Lock::restore(mode, holders.into_iter(), marks.into_iter()))
+}
+
+fn decode_holder(session: &Bytes, opened_by: u64) -> Result<HolderId, Malformed> {
+    Ok(HolderId { session: decode_session(session)?, opened_by: RequestNumber(opened_by) })
 }
 
 fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
@@ -306,8 +332,12 @@ fn encode_outcome(outcome: &Outcome) -> WireOutcome {
             previous_generation: previous_generation.0,
         }),
         Outcome::Deleted => WireOutcome::Deleted(v1::Deleted {}),
-        Outcome::Acquired { lock_generation } => {
-            WireOutcome::Acquired(v1::Acquired { lock_generation: lock_generation.0 })
+        Outcome::Acquired { lock_generation, is_first } => WireOutcome::Acquired(log::SnapshotAcquired {
+            lock_generation: lock_generation.0,
+            is_first: *is_first,
+        }),
+        Outcome::AclSet { acl_generation } => {
+            WireOutcome::AclSet(v1::AclSet { acl_generation: acl_generation.0 })
         }
         Outcome::Released => WireOutcome::Released(v1::Released {}),
         Outcome::Closed => WireOutcome::Closed(v1::Closed {}),
@@ -316,6 +346,9 @@ fn encode_outcome(outcome: &Outcome) -> WireOutcome {
         | Outcome::SessionCreated { .. }
         | Outcome::SessionEnded { .. }
         | Outcome::ClientEnded { .. }
+        | Outcome::Reaped { .. }
+        | Outcome::ChecksumTaken { .. }
+        | Outcome::Diverged { .. }
         | Outcome::LockHeld
         | Outcome::LockDelayed { .. }
         | Outcome::Noted => unreachable!("{outcome:?} is never kept as an answer"),
@@ -343,7 +376,10 @@ fn decode_answer(
             previous_generation: Generation(it.previous_generation),
         },
         WireOutcome::Deleted(_) => Outcome::Deleted,
-        WireOutcome::Acquired(it) => Outcome::Acquired { lock_generation: Generation(it.lock_generation) },
+        WireOutcome::Acquired(it) => {
+            Outcome::Acquired { lock_generation: Generation(it.lock_generation), is_first: it.is_first }
+        }
+        WireOutcome::AclSet(it) => Outcome::AclSet { acl_generation: Generation(it.acl_generation) },
         WireOutcome::Released(_) => Outcome::Released,
         WireOutcome::Closed(_) => Outcome::Closed,
     };

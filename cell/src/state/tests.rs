@@ -8,18 +8,24 @@ use hasp_proto::error::ErrorCode;
 use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
-use hasp_proto::node::{LockMode, NodeKind};
+use hasp_proto::node::{AclNames, LockMode, NodeKind};
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::request::EndCause;
+use hasp_proto::request::{EndCause, Use};
 use hasp_proto::stream::Role;
 
 use super::*;
 
+mod access;
 mod clients;
+mod divergence;
+mod ephemeral;
 mod epochs;
 mod genesis;
+mod guards;
+mod leases;
 mod locks;
 mod once;
+mod quotas;
 mod random;
 mod snapshots;
 mod tree;
@@ -45,22 +51,28 @@ fn genesis(cell: &str, rules: &[(&str, &str)]) -> Genesis {
     }
 }
 
-/// Who writes: a client, through whom, under which claim.
+/// Who writes: a client, through whom, under which claim, as whom.
 #[derive(Clone, Copy, Debug)]
 struct Speaker {
     session: u8,
     via: Option<u8>,
     claim: u64,
+    principal: &'static str,
 }
 
 /// The session speaks for itself.
 fn own(session: u8) -> Speaker {
-    Speaker { session, via: None, claim: 1 }
+    Speaker { session, via: None, claim: 1, principal: "somebody" }
+}
+
+/// The session speaks for itself, and is authenticated as this principal.
+fn who(session: u8, principal: &'static str) -> Speaker {
+    Speaker { principal, ..own(session) }
 }
 
 /// A proxy speaks for the client.
 fn through(session: u8, proxy: u8, claim: u64) -> Speaker {
-    Speaker { session, via: Some(proxy), claim }
+    Speaker { session, via: Some(proxy), claim, principal: "somebody" }
 }
 
 /// A cell, everything it was told, and the next request number of each client.
@@ -68,6 +80,8 @@ struct World {
     state: State,
     log: Vec<LogEntry>,
     numbers: BTreeMap<u8, u64>,
+    /// The notes taken, with their indexes.
+    checksums: Vec<(u64, u64)>,
 }
 
 impl World {
@@ -77,7 +91,8 @@ impl World {
     }
 
     fn of(cell: &str, rules: &[(&str, &str)]) -> Self {
-        let mut world = Self { state: State::default(), log: vec![], numbers: BTreeMap::new() };
+        let mut world =
+            Self { state: State::default(), log: vec![], numbers: BTreeMap::new(), checksums: vec![] };
         let genesis = Some(genesis(cell, rules));
         let outcome = world.run(Command::MasterEpoch { replica: 1, genesis });
         assert_eq!(outcome, Outcome::EpochBegun(Epoch(1)));
@@ -132,6 +147,24 @@ impl World {
         created(&self.write(own(by), create(text, NodeKind::Directory)))
     }
 
+    /// The contents of a file, as `admin` of session `by`; made if it is not there.
+    fn put(&mut self, by: u8, text: &str, contents: &'static str) -> Outcome {
+        let contents = Bytes::from_static(contents.as_bytes());
+        if self.state.node(&name(text)).is_none() {
+            return self.write(
+                who(by, "admin"),
+                create_with(text, NodeKind::File, |create| create.contents = contents),
+            );
+        }
+        let holder = self.handle(text, 1);
+        self.write(who(by, "admin"), Write::SetContents { holder, contents, if_generation: None })
+    }
+
+    fn delete(&mut self, speaker: Speaker, text: &str, opened_by: u64) -> Outcome {
+        let holder = self.handle(text, opened_by);
+        self.write(speaker, Write::Delete { holder })
+    }
+
     /// The handle `opened_by` on whatever bears the name now.
     fn handle(&self, text: &str, opened_by: u64) -> Holder {
         let instance = self.state.node(&name(text)).map_or(Instance(0), |node| node.instance);
@@ -173,14 +206,33 @@ fn client_write(speaker: Speaker, number: u64, settled_below: u64, write: Write)
         claim: Claim(speaker.claim),
         number: RequestNumber(number),
         settled_below: RequestNumber(settled_below),
-        principal: "somebody".into(),
+        principal: speaker.principal.into(),
+        guard: None,
         write,
     })
 }
 
 fn create(text: &str, kind: NodeKind) -> Write {
-    let contents = Bytes::new();
-    Write::Create(Create { name: name(text), must: true, kind, contents, ephemeral: false, acls: None })
+    create_with(text, kind, |_| ())
+}
+
+fn create_with(text: &str, kind: NodeKind, change: impl FnOnce(&mut Create)) -> Write {
+    let mut create = Create {
+        name: name(text),
+        must: true,
+        kind,
+        contents: Bytes::new(),
+        ephemeral: false,
+        acls: None,
+        r#use: Use::WriteAndLock,
+        relative_to: None,
+    };
+    change(&mut create);
+    Write::Create(create)
+}
+
+fn acls(read: &str, write: &str, change: &str) -> AclNames {
+    AclNames { read: read.into(), write: write.into(), change: change.into() }
 }
 
 fn created(outcome: &Outcome) -> Instance {
@@ -209,7 +261,7 @@ fn assert_failed(outcome: &Outcome, code: &ErrorCode, detail: &str) {
 #[track_caller]
 fn assert_acquired(outcome: &Outcome) -> Generation {
     match outcome {
-        Outcome::Acquired { lock_generation } => *lock_generation,
+        Outcome::Acquired { lock_generation, .. } => *lock_generation,
         other => panic!("not acquired: {other:?}"),
     }
 }

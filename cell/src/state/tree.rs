@@ -42,12 +42,14 @@ pub struct Tree {
     roots: RedBlackTreeMapSync<Name, RootRecord>,
     /// Nodes whose lock has a lock-delay running.
     delayed: RedBlackTreeSetSync<Name>,
+    /// Ephemeral nodes that nobody has open and that have no children.
+    abandoned: RedBlackTreeSetSync<Name>,
 }
 
 /// What stands where a new node's parent should be.
 pub enum Parent<'a> {
     /// A directory of this cell or a root record, with the ACL names to inherit.
-    Directory(&'a Arc<AclNames>),
+    Directory(Name, &'a Arc<AclNames>),
     /// A file.
     File,
     /// Nothing.
@@ -79,6 +81,12 @@ impl Tree {
             .map(|(key, node)| (&key.name, &**node))
     }
 
+    /// The ACL names of the node, or of the root record of that name.
+    pub fn acls(&self, name: &Name) -> Option<&Arc<AclNames>> {
+        let of_root = || self.roots.get(name).map(|root| &root.acls);
+        self.get(name).map(|node| &node.acls).or_else(of_root)
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.size()
@@ -100,10 +108,10 @@ impl Tree {
             return Parent::Missing;
         };
         match self.get(&parent) {
-            Some(node) if node.kind == NodeKind::Directory => Parent::Directory(&node.acls),
+            Some(node) if node.kind == NodeKind::Directory => Parent::Directory(parent, &node.acls),
             Some(_) => Parent::File,
             None => match self.roots.get(&parent) {
-                Some(root) => Parent::Directory(&root.acls),
+                Some(root) => Parent::Directory(parent, &root.acls),
                 None => Parent::Missing,
             },
         }
@@ -114,7 +122,15 @@ impl Tree {
         if node.lock.is_delayed() {
             self.delayed.insert_mut(name.clone());
         }
+        if node.is_unopened() {
+            self.abandoned.insert_mut(name.clone());
+        }
         self.nodes.insert_mut(Key::new(name), Arc::new(node));
+        if !self.abandoned.is_empty()
+            && let Some(parent) = name.parent()
+        {
+            self.abandoned.remove_mut(&parent);
+        }
     }
 
     /// Puts a root record in.
@@ -126,6 +142,10 @@ impl Tree {
     pub fn remove(&mut self, name: &Name) {
         self.nodes.remove_mut(&Key::new(name));
         self.delayed.remove_mut(name);
+        self.abandoned.remove_mut(name);
+        if let Some(parent) = name.parent() {
+            self.note_opens(&parent);
+        }
     }
 
     /// Keeps the list of running lock-delays true after a node's lock has changed.
@@ -135,6 +155,27 @@ impl Tree {
         } else {
             self.delayed.remove_mut(name);
         }
+    }
+
+    /// Keeps the list of abandoned nodes true after a node's handles have changed, or its children have become
+    /// fewer.
+    pub fn note_opens(&mut self, name: &Name) {
+        let is_unopened = self.get(name).is_some_and(Node::is_unopened);
+        if is_unopened && self.children(name).next().is_none() {
+            self.abandoned.insert_mut(name.clone());
+        } else if !self.abandoned.is_empty() {
+            self.abandoned.remove_mut(name);
+        }
+    }
+
+    /// Ephemeral nodes that nobody has open and that have no children, by name.
+    pub fn abandoned(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.abandoned.iter().filter_map(|name| Some((name, self.get(name)?)))
+    }
+
+    /// Whether this is such a node.
+    pub fn is_abandoned(&self, name: &Name) -> bool {
+        self.abandoned.contains(name)
     }
 
     /// Nodes with a lock-delay running, by name.
@@ -150,7 +191,7 @@ impl Tree {
         for (name, node) in self.iter() {
             let is_top = name.parent().is_none();
             assert!(
-                is_top || matches!(self.parent(name), Parent::Directory(_)),
+                is_top || matches!(self.parent(name), Parent::Directory(..)),
                 "P-TREE: {name} has a parent directory"
             );
             assert!(
@@ -163,7 +204,13 @@ impl Tree {
                     "{name}: generation {generation} is outside its instance's life"
                 );
             }
-            node.lock.check_invariants();
+            node.check_invariants(name);
+            let is_abandoned = node.is_unopened() && self.children(name).next().is_none();
+            assert_eq!(
+                self.is_abandoned(name),
+                is_abandoned,
+                "{name}: listed as abandoned exactly while it is ephemeral, not open and without children"
+            );
             assert_eq!(
                 self.delayed.contains(name),
                 node.lock.is_delayed(),
@@ -173,6 +220,10 @@ impl Tree {
         assert!(
             self.delayed.iter().all(|name| self.get(name).is_some()),
             "lock-delays only on nodes that are there"
+        );
+        assert!(
+            self.abandoned.iter().all(|name| self.get(name).is_some()),
+            "only nodes that are there are abandoned"
         );
     }
 }

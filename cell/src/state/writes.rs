@@ -1,16 +1,20 @@
-//! What clients can change: create, write, delete, lock. Each checks everything again at apply, since the
-//! state may have moved on since the master looked.
+//! What clients can change: create, write, delete, lock, set ACL names. Each checks everything again at apply,
+//! since the state may have moved on since the master looked: the sequencer first, then whether the node is
+//! there, then its ACL, then the rest.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
-use hasp_proto::error::ErrorCode;
-use hasp_proto::id::{Generation, SessionId};
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::id::{Generation, Instance, SessionId};
 use hasp_proto::limits::CONTENTS_BYTES_MAX;
 use hasp_proto::name::Name;
-use hasp_proto::node::{LockMode, NodeKind, checksum};
+use hasp_proto::node::{AclNames, LockMode, NodeKind};
 
 use super::State;
-use super::clients::{Admission, LockId};
-use super::command::{ClientWrite, Create, Holder, Write};
+use super::access::{ADMIN, Access, check_acl_names};
+use super::clients::{Admission, NodeHandle};
+use super::command::{ClientWrite, Create, Guard, Holder, Write};
 use super::lock::{Conflict, Grant, HolderId};
 use super::node::Node;
 use super::outcome::{AppliedOutcome, Outcome};
@@ -25,7 +29,7 @@ impl State {
         }
         let applied = match self.clients.admit(write) {
             Ok(Admission::New) => {
-                let outcome = self.write(write.session, &write.write);
+                let outcome = self.write(write).unwrap_or_else(Outcome::Failed);
                 self.conclude(outcome)
             }
             Ok(Admission::Repeated(first)) => return first,
@@ -43,177 +47,284 @@ impl State {
         applied
     }
 
-    fn write(&mut self, session: SessionId, write: &Write) -> Outcome {
-        match write {
-            Write::Create(create) => self.create(create),
+    fn write(&mut self, asked: &ClientWrite) -> Result<Outcome, Error> {
+        if let Some(guard) = &asked.guard
+            && !self.sequencer_stands(guard)
+        {
+            let Guard { name, lock_generation, .. } = guard;
+            let detail =
+                format!("acquisition {lock_generation} of the lock of {name} does not stand any more");
+            return Err(ErrorCode::SequencerInvalid.because(detail));
+        }
+        match &asked.write {
+            Write::Create(create) => self.create(asked, create),
             Write::SetContents { holder, contents, if_generation } => {
-                self.set_contents(holder, contents, *if_generation)
+                self.set_contents(asked, holder, contents, *if_generation)
             }
-            Write::Delete { holder } => self.delete(session, holder),
-            Write::Acquire { holder, mode } => self.acquire(session, holder, *mode),
-            Write::Release { holder } => self.release(session, holder),
-            Write::CloseHandle { holder } => self.close_handle(session, holder),
+            Write::Delete { holder } => self.delete(asked, holder),
+            Write::Acquire { holder, mode } => self.acquire(asked, holder, *mode),
+            Write::Release { holder } => self.release(asked.session, holder),
+            Write::CloseHandle { holder } => Ok(self.close_handle(asked.session, holder)),
+            Write::SetAcl { holder, acls, if_generation } => {
+                self.set_acl(asked, holder, acls, *if_generation)
+            }
+            Write::OpenEphemeral { holder, r#use } => self.open(asked, handle_of(holder), (*r#use).into()),
         }
     }
 
-    fn create(&mut self, create: &Create) -> Outcome {
-        let Create { name, must, kind, contents, ephemeral, acls } = create;
-        if *ephemeral {
-            return Outcome::failed(ErrorCode::InvalidArgument, "ephemeral nodes are not supported yet");
+    fn create(&mut self, asked: &ClientWrite, create: &Create) -> Result<Outcome, Error> {
+        let Create { name, must, kind, contents, ephemeral, acls, r#use, relative_to } = create;
+        check_contents(*kind, contents)?;
+        if let Some(acls) = acls {
+            self.check_acl_names(acls)?;
         }
-        if *kind == NodeKind::Directory && !contents.is_empty() {
-            return Outcome::failed(ErrorCode::InvalidArgument, "a directory has no contents");
-        }
-        if contents.len() > CONTENTS_BYTES_MAX {
-            return too_large(contents);
-        }
+        self.check_base(relative_to.as_ref())?;
+        let opened_by = asked.number;
         if let Some(node) = self.tree.get(name) {
-            return if *must {
-                Outcome::failed(ErrorCode::AlreadyExists, format!("{name} exists"))
-            } else {
-                Outcome::Created { created: false, instance: node.instance, kind: node.kind }
-            };
-        }
-        if let Some(refusal) = self.wrong_cell(name) {
-            return refusal;
-        }
-        let acls = match (self.tree.parent(name), acls) {
-            (Parent::Missing, _) => {
-                return Outcome::failed(
-                    ErrorCode::NotFound,
-                    format!("the parent directory of {name} does not exist"),
-                );
+            if *must {
+                return Err(ErrorCode::AlreadyExists.because(format!("{name} exists")));
             }
-            (Parent::File, _) => {
-                return Outcome::failed(ErrorCode::NotADirectory, format!("the parent of {name} is a file"));
-            }
-            (Parent::Directory(_), Some(given)) => given.clone().into(),
-            (Parent::Directory(inherited), None) => inherited.clone(),
-        };
-        let node = Node::new(next(&mut self.stamp), *kind, contents.clone(), acls);
+            let handle = NodeHandle { name: name.clone(), instance: node.instance, opened_by };
+            return self.open(asked, handle, (*r#use).into());
+        }
+        self.check_cell(name)?;
+        let acls = self.acls_of_new(asked, name, acls.as_ref())?;
+        let reading = self.system.read(name, *kind, contents)?;
+        if !self.system.is_beyond_quotas(name) {
+            self.system.quotas().check_node(name, contents.len())?;
+        }
+        if *ephemeral {
+            self.check_room(asked.session)?;
+        }
+
+        let mut node = Node::new(next(&mut self.stamp), *kind, contents.clone(), acls);
+        node.ephemeral = *ephemeral;
         let instance = node.instance;
         self.tree.insert(name, node);
-        Outcome::Created { created: true, instance, kind: *kind }
+        self.system.quotas_mut().add_node(name, contents.len());
+        self.system.put(name, reading, &self.tree);
+        if *ephemeral {
+            self.put_on_record(asked.session, NodeHandle { name: name.clone(), instance, opened_by });
+        }
+        Ok(Outcome::Created { created: true, instance, kind: *kind })
+    }
+
+    /// The ACL names of a new node, if its parent is a directory below which the client may create.
+    fn acls_of_new(
+        &self,
+        asked: &ClientWrite,
+        name: &Name,
+        given: Option<&AclNames>,
+    ) -> Result<Arc<AclNames>, Error> {
+        let (parent, inherited) = match self.tree.parent(name) {
+            Parent::Directory(parent, acls) => (parent, acls),
+            Parent::File => {
+                return Err(ErrorCode::NotADirectory.because(format!("the parent of {name} is a file")));
+            }
+            Parent::Missing => {
+                let detail = format!("the parent directory of {name} does not exist");
+                return Err(ErrorCode::NotFound.because(detail));
+            }
+        };
+        self.system.acls().check(inherited, &parent, &asked.principal, Access::Write)?;
+        Ok(given.map_or_else(|| inherited.clone(), |given| given.clone().into()))
     }
 
     fn set_contents(
         &mut self,
+        asked: &ClientWrite,
         holder: &Holder,
         contents: &Bytes,
         if_generation: Option<Generation>,
-    ) -> Outcome {
-        if contents.len() > CONTENTS_BYTES_MAX {
-            return too_large(contents);
-        }
-        let Some(node) = self.tree.get_mut(&holder.name, holder.instance) else {
-            return self.stale(holder);
-        };
+    ) -> Result<Outcome, Error> {
+        let Holder { name, .. } = holder;
+        let node = self.held(asked, holder, Access::Write)?;
         if node.kind == NodeKind::Directory {
-            return Outcome::failed(ErrorCode::InvalidArgument, format!("{} is a directory", holder.name));
+            return Err(ErrorCode::InvalidArgument.because(format!("{name} is a directory")));
         }
+        check_contents(node.kind, contents)?;
         let previous_generation = node.content_generation;
-        if let Some(expected) = if_generation
-            && expected != previous_generation
-        {
-            let detail = format!("content generation is {previous_generation}, not {expected}");
-            return Outcome::failed(ErrorCode::GenerationMismatch, detail);
+        check_generation("content", previous_generation, if_generation)?;
+        let (from, to) = (node.contents.len(), contents.len());
+        let reading = self.system.read(name, node.kind, contents)?;
+        if !self.system.is_beyond_quotas(name) {
+            self.system.quotas().check_resize(name, from, to)?;
         }
-        node.contents = contents.clone();
-        node.checksum = checksum(contents);
-        node.content_generation = Generation(next(&mut self.stamp));
-        Outcome::Written { content_generation: node.content_generation, previous_generation }
+
+        let stamp = next(&mut self.stamp);
+        self.held_mut(holder).set_contents(contents.clone(), stamp);
+        self.system.quotas_mut().resize_node(name, from, to);
+        self.system.put(name, reading, &self.tree);
+        Ok(Outcome::Written { content_generation: Generation(stamp), previous_generation })
     }
 
-    fn delete(&mut self, deleter: SessionId, holder: &Holder) -> Outcome {
-        let Holder { name, instance, .. } = holder;
-        let Some(node) = self.tree.get(name).filter(|node| node.instance == *instance) else {
-            return self.stale(holder);
-        };
+    fn set_acl(
+        &mut self,
+        asked: &ClientWrite,
+        holder: &Holder,
+        acls: &AclNames,
+        if_generation: Option<Generation>,
+    ) -> Result<Outcome, Error> {
+        self.check_acl_names(acls)?;
+        let node = self.held(asked, holder, Access::ChangeAcl)?;
+        check_generation("ACL", node.acl_generation, if_generation)?;
+        if self.system.is_protected(&holder.name) && acls.change != ADMIN {
+            let detail =
+                format!("who may change the ACL names of {} stays in the ACL \"admin\"", holder.name);
+            return Err(ErrorCode::PermissionDenied.because(detail));
+        }
+
+        let acl_generation = Generation(next(&mut self.stamp));
+        let node = self.held_mut(holder);
+        node.acls = acls.clone().into();
+        node.acl_generation = acl_generation;
+        Ok(Outcome::AclSet { acl_generation })
+    }
+
+    fn delete(&mut self, asked: &ClientWrite, holder: &Holder) -> Result<Outcome, Error> {
+        let Holder { name, .. } = holder;
+        self.held(asked, holder, Access::Write)?;
+        if self.system.is_protected(name) {
+            let detail = format!("{name} cannot be deleted: without it nobody could do anything");
+            return Err(ErrorCode::PermissionDenied.because(detail));
+        }
         if self.has_rule(name) {
             let detail = format!("the partition map has a rule for {name}: a directory with a rule stays");
-            return Outcome::failed(ErrorCode::NotEmpty, detail);
+            return Err(ErrorCode::NotEmpty.because(detail));
         }
         if self.has_children(name) {
-            return Outcome::failed(ErrorCode::NotEmpty, format!("{name} has children"));
+            return Err(ErrorCode::NotEmpty.because(format!("{name} has children")));
         }
-        let holders: Vec<HolderId> = node.lock.holders().map(|(holder, _)| holder).collect();
-        self.tree.remove(name);
-        for HolderId { session, opened_by } in holders {
-            let lock = LockId { name: name.clone(), instance: *instance, opened_by };
-            self.clients.unlist_lock(session, &lock);
-            // The deleter's own record waits for the answer.
-            if session != deleter {
-                self.tidy(session);
-            }
-        }
-        Outcome::Deleted
+        // The deleter's own record waits for the answer.
+        self.remove_node(name, Some(asked.session));
+        Ok(Outcome::Deleted)
     }
 
-    fn acquire(&mut self, session: SessionId, holder: &Holder, mode: LockMode) -> Outcome {
-        let Some(node) = self.tree.get_mut(&holder.name, holder.instance) else {
-            return self.stale(holder);
-        };
-        let id = HolderId { session, opened_by: holder.opened_by };
-        match node.lock.acquire(id, mode, holder.lock_delay) {
-            Ok(Grant::First) => node.lock_generation = Generation(next(&mut self.stamp)),
-            Ok(Grant::Joined) => {}
-            Ok(Grant::Repeated) => return Outcome::Acquired { lock_generation: node.lock_generation },
-            Err(Conflict::Held) => return Outcome::LockHeld,
-            Err(Conflict::Delayed(longest)) => return Outcome::LockDelayed { longest },
+    fn acquire(&mut self, asked: &ClientWrite, holder: &Holder, mode: LockMode) -> Result<Outcome, Error> {
+        self.held(asked, holder, Access::Write)?;
+        let id = HolderId { session: asked.session, opened_by: holder.opened_by };
+        let node = self.tree.get_mut(&holder.name, holder.instance).expect("just looked at");
+        let is_first = match node.lock.acquire(id, mode, holder.lock_delay) {
+            Ok(Grant::First) => {
+                node.lock_generation = Generation(next(&mut self.stamp));
+                true
+            }
+            Ok(Grant::Joined) => false,
+            Ok(Grant::Repeated) => {
+                return Ok(Outcome::Acquired { lock_generation: node.lock_generation, is_first: false });
+            }
+            Err(Conflict::Held) => return Ok(Outcome::LockHeld),
+            Err(Conflict::Delayed(longest)) => return Ok(Outcome::LockDelayed { longest }),
             Err(Conflict::HeldBySelf(held)) => {
-                return Outcome::failed(
-                    ErrorCode::LockHeld,
-                    format!("this handle holds it already, {held:?}"),
-                );
+                return Err(ErrorCode::LockHeld.because(format!("this handle holds it already, {held:?}")));
             }
-        }
+        };
         let lock_generation = node.lock_generation;
-        self.clients.list_lock(session, lock_of(holder));
-        Outcome::Acquired { lock_generation }
+        self.clients.list_lock(asked.session, handle_of(holder));
+        Ok(Outcome::Acquired { lock_generation, is_first })
     }
 
-    fn release(&mut self, session: SessionId, holder: &Holder) -> Outcome {
+    fn release(&mut self, session: SessionId, holder: &Holder) -> Result<Outcome, Error> {
         let Some(node) = self.tree.get_mut(&holder.name, holder.instance) else {
-            return self.stale(holder);
+            return Err(self.stale(holder));
         };
         if !node.lock.release(HolderId { session, opened_by: holder.opened_by }) {
-            return Outcome::failed(ErrorCode::LockNotHeld, "this handle does not hold the lock");
+            return Err(ErrorCode::LockNotHeld.because("this handle does not hold the lock"));
         }
-        self.clients.unlist_lock(session, &lock_of(holder));
-        Outcome::Released
+        self.clients.unlist_lock(session, &handle_of(holder));
+        Ok(Outcome::Released)
     }
 
     fn close_handle(&mut self, session: SessionId, holder: &Holder) -> Outcome {
         let id = HolderId { session, opened_by: holder.opened_by };
+        let handle = handle_of(holder);
         if let Some(node) = self.tree.get_mut(&holder.name, holder.instance)
             && node.lock.release(id)
         {
-            self.clients.unlist_lock(session, &lock_of(holder));
+            self.clients.unlist_lock(session, &handle);
         }
+        self.take_off_record(session, &handle);
         Outcome::Closed
     }
 
-    /// The refusal of a handle whose node is not there.
-    fn stale(&self, holder: &Holder) -> Outcome {
-        let Holder { name, instance, .. } = holder;
-        self.wrong_cell(name).unwrap_or_else(|| {
-            Outcome::failed(ErrorCode::StaleHandle, format!("node {instance} of {name} is gone"))
-        })
+    /// Takes a node out that has no children, with all that is held on it. Of `asker` the record stays.
+    pub(super) fn remove_node(&mut self, name: &Name, asker: Option<SessionId>) {
+        let node = self.tree.get(name).expect("the caller has looked");
+        let (instance, bytes) = (node.instance, node.contents.len());
+        let locks: Vec<HolderId> = node.lock.holders().map(|(holder, _)| holder).collect();
+        let opens: Vec<HolderId> = node.handles.iter().copied().collect();
+        let handle = |opened_by| NodeHandle { name: name.clone(), instance, opened_by };
+        for HolderId { session, opened_by } in &locks {
+            self.clients.unlist_lock(*session, &handle(*opened_by));
+        }
+        for HolderId { session, opened_by } in &opens {
+            self.clients.unlist_open(*session, &handle(*opened_by));
+        }
+        self.tree.remove(name);
+        self.system.quotas_mut().remove_node(name, bytes);
+        self.system.forget(name);
+        for HolderId { session, .. } in locks.into_iter().chain(opens) {
+            if Some(session) != asker {
+                self.tidy(session);
+            }
+        }
     }
 
-    /// The refusal of a name that another cell owns. Nodes that are there need no such check: only names
-    /// of this cell get in.
-    fn wrong_cell(&self, name: &Name) -> Option<Outcome> {
-        let genesis = self.genesis.as_ref()?;
+    /// The node of a handle that is in use, if the ACL allows this.
+    fn held(&self, asked: &ClientWrite, holder: &Holder, access: Access) -> Result<&Node, Error> {
+        let Holder { name, instance, opened_by, .. } = holder;
+        let Some(node) = self.tree.get(name).filter(|node| node.instance == *instance) else {
+            return Err(self.stale(holder));
+        };
+        if !node.may_be_open(HolderId { session: asked.session, opened_by: *opened_by }) {
+            return Err(ErrorCode::StaleHandle.because(format!("the handle on {name} is closed")));
+        }
+        self.system.acls().check(&node.acls, name, &asked.principal, access)?;
+        Ok(node)
+    }
+
+    /// The node of a handle that was just looked at, for the change.
+    fn held_mut(&mut self, holder: &Holder) -> &mut Node {
+        self.tree.get_mut(&holder.name, holder.instance).expect("just looked at")
+    }
+
+    /// The refusal of a handle whose node is not there.
+    fn stale(&self, holder: &Holder) -> Error {
+        let Holder { name, instance, .. } = holder;
+        match self.check_cell(name) {
+            Ok(()) => ErrorCode::StaleHandle.because(format!("node {instance} of {name} is gone")),
+            Err(wrong_cell) => wrong_cell,
+        }
+    }
+
+    /// Checks that a directory that a name was relative to is still there. One that another cell holds cannot
+    /// be checked here.
+    fn check_base(&self, base: Option<&(Name, Instance)>) -> Result<(), Error> {
+        let Some((name, instance)) = base else { return Ok(()) };
+        let stands = self.tree.get(name).is_some_and(|node| node.instance == *instance);
+        if stands || self.check_cell(name).is_err() {
+            return Ok(());
+        }
+        Err(ErrorCode::StaleHandle.because(format!("directory {instance} of {name} is gone")))
+    }
+
+    fn check_acl_names(&self, acls: &AclNames) -> Result<(), Error> {
+        self.system.acl_directory().map_or(Ok(()), |directory| check_acl_names(directory, acls))
+    }
+
+    /// Refuses a name that another cell owns. Nodes that are there need no such check: only names of this
+    /// cell get in.
+    pub(super) fn check_cell(&self, name: &Name) -> Result<(), Error> {
+        let Some(genesis) = self.genesis.as_ref() else { return Ok(()) };
         let owner = genesis.map.owner(name);
         if owner == Some(&genesis.cell) {
-            return None;
+            return Ok(());
         }
         let detail = match owner {
             Some(owner) => format!("{name} belongs to cell {owner}"),
             None => format!("{name} is not in namespace {}", genesis.map.namespace),
         };
-        Some(Outcome::failed(ErrorCode::WrongCell { map_version: genesis.map.version }, detail))
+        Err(ErrorCode::WrongCell { map_version: genesis.map.version }.because(detail))
     }
 
     /// Whether the partition map has a rule for exactly this name: a boundary, or the namespace's root.
@@ -228,13 +339,30 @@ pub(super) fn next(stamp: &mut u64) -> u64 {
     *stamp
 }
 
-fn lock_of(holder: &Holder) -> LockId {
-    LockId { name: holder.name.clone(), instance: holder.instance, opened_by: holder.opened_by }
+fn handle_of(holder: &Holder) -> NodeHandle {
+    NodeHandle { name: holder.name.clone(), instance: holder.instance, opened_by: holder.opened_by }
 }
 
-fn too_large(contents: &Bytes) -> Outcome {
-    let detail = format!("{} bytes of contents, the limit is {CONTENTS_BYTES_MAX}", contents.len());
-    Outcome::failed(ErrorCode::TooLarge, detail)
+fn check_contents(kind: NodeKind, contents: &Bytes) -> Result<(), Error> {
+    if kind == NodeKind::Directory && !contents.is_empty() {
+        return Err(ErrorCode::InvalidArgument.because("a directory has no contents"));
+    }
+    if contents.len() > CONTENTS_BYTES_MAX {
+        let detail = format!("{} bytes of contents, the limit is {CONTENTS_BYTES_MAX}", contents.len());
+        return Err(ErrorCode::TooLarge.because(detail));
+    }
+    Ok(())
+}
+
+/// Compare-and-swap, if it was asked for.
+fn check_generation(which: &str, current: Generation, expected: Option<Generation>) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != current => {
+            let detail = format!("{which} generation is {current}, not {expected}");
+            Err(ErrorCode::GenerationMismatch.because(detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The refusal of a write whose speaker has no session.

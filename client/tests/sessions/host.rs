@@ -5,12 +5,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hasp_client::{AclNames, CellName, Env, Epoch, Generation, Instance, Name, NodeKind, Position, Stat};
+use hasp_client::{
+    AclNames, CellName, Env, Epoch, Generation, Instance, LockMode, Name, NodeKind, Position, Stat,
+};
 use hasp_proto::error::ErrorCode;
 use hasp_proto::handle::{HandleBody, HandleKey};
-use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::id::{RequestNumber, Sequence, SessionId};
+use hasp_proto::item::{ItemKind, ItemKinds};
 use hasp_proto::request::{Answer, Op, Reply, Request};
-use hasp_proto::stream::{Down, Grant, Hello, Up, Welcome};
+use hasp_proto::sequencer::{SequencerBody, SequencerToken};
+use hasp_proto::stream::{Down, Grant, Hello, News, Up, Welcome};
 use hasp_proto::wire::v1;
 use hasp_rt::outbox::{Limits, Outbox};
 use hasp_rt::rpc::Profile;
@@ -44,6 +48,9 @@ struct State {
     contents: Bytes,
     heard: Vec<String>,
     acquiring: Vec<RequestNumber>,
+    /// What may be cached of answers.
+    caches: ItemKinds,
+    news: u64,
 }
 
 impl Host {
@@ -65,7 +72,26 @@ impl Host {
     pub fn grant(&self) {
         let number = self.state().acquiring.pop().expect("somebody asked");
         let reply = Reply::Acquired { lock_generation: Generation(9) };
-        self.say(Down::Answer(Answer { number, position: position(), result: Ok(reply) }));
+        self.say(Down::Answer(Answer { position: position(), ..Answer::plain(number, Ok(reply)) }));
+    }
+
+    /// Lets everything be cached from here on.
+    pub fn let_cache(&self) {
+        self.state().caches = ItemKinds::of(ItemKind::ALL);
+    }
+
+    /// Tells the next piece of news.
+    pub fn tell(&self, item: News) {
+        let mut state = self.state();
+        state.news += 1;
+        let sequence = Sequence(state.news);
+        drop(state);
+        self.say(Down::News { sequence, item });
+    }
+
+    /// The id of the session that speaks.
+    pub fn session(&self) -> SessionId {
+        self.state().session.expect("welcomed")
     }
 
     /// Ends every connection.
@@ -91,7 +117,13 @@ impl Host {
         }
         let lease = Duration::from_secs(12);
         let grant = Grant { held: Duration::ZERO, session: lease, cache: lease };
-        self.say(Down::Welcome(Welcome { session, resumed: hello.resume, grant, master_of: None }));
+        self.say(Down::Welcome(Welcome {
+            session,
+            resumed: hello.resume,
+            grant,
+            master_of: None,
+            handle_key: None,
+        }));
     }
 
     fn answer(&self, request: Request) {
@@ -99,7 +131,9 @@ impl Host {
             return self.state().acquiring.push(request.number);
         }
         let result = self.reply(&request).ok_or_else(|| ErrorCode::NotFound.because("no such thing"));
-        self.say(Down::Answer(Answer { number: request.number, position: position(), result }));
+        let caches = self.state().caches;
+        let answer = Answer { position: position(), caches, ..Answer::plain(request.number, result) };
+        self.say(Down::Answer(answer));
     }
 
     fn reply(&self, request: &Request) -> Option<Reply> {
@@ -116,6 +150,8 @@ impl Host {
                     opened_by: request.number,
                     epoch: Epoch(1),
                     lock_delay: open.lock_delay,
+                    events: open.events,
+                    ephemeral: false,
                 };
                 let handle = HandleKey::new(Bytes::from_static(&[1; 32])).seal(&body);
                 let created = open.create.is_some();
@@ -131,6 +167,10 @@ impl Host {
                 Some(Reply::Written { content_generation: Generation(2), previous_generation: Generation(1) })
             }
             Op::Release(_) => Some(Reply::Released),
+            Op::GetStat(_) | Op::Refresh(_) => Some(Reply::Stat(stat(state.contents.len() as u64))),
+            Op::SetAcl { .. } => Some(Reply::AclSet { acl_generation: Generation(3) }),
+            Op::GetSequencer(_) => Some(Reply::Sequencer(sequencer())),
+            Op::CheckSequencer(token) => (*token == sequencer()).then_some(Reply::SequencerStands),
             _ => None,
         }
     }
@@ -138,6 +178,17 @@ impl Host {
 
 pub fn position() -> Option<Position> {
     Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index: 1 })
+}
+
+/// What the holder of the lock is given.
+pub fn sequencer() -> SequencerToken {
+    HandleKey::new(Bytes::from_static(&[1; 32])).seal_sequencer(&SequencerBody {
+        cell: CellName::new("a"),
+        name: Name::parse("/ls/dev/f").unwrap(),
+        instance: Instance(4),
+        mode: LockMode::Exclusive,
+        lock_generation: Generation(9),
+    })
 }
 
 fn stat(length: u64) -> Stat {
@@ -152,6 +203,17 @@ fn stat(length: u64) -> Stat {
         ephemeral: false,
         acls: AclNames::default(),
     }
+}
+
+/// The request's name, and what is special about it.
+fn described(request: &Request) -> String {
+    let mut words = vec![request.op.name()];
+    words.extend(request.guard.as_ref().map(|_| "guarded"));
+    if let Op::Open(open) = &request.op {
+        words.extend(open.relative_to.as_ref().map(|_| "relative"));
+        words.extend(open.create.as_ref().filter(|create| create.ephemeral).map(|_| "ephemeral"));
+    }
+    words.join(" ")
 }
 
 impl SessionHandler for Host {
@@ -173,7 +235,7 @@ impl SessionHandler for Host {
                         "hello"
                     }
                 }
-                Up::Request(request) => request.op.name(),
+                Up::Request(request) => &described(request),
                 Up::KeepAlive(_) => continue,
                 Up::Acknowledge(_) => "acknowledge",
                 Up::Cancel(_) => "cancel",

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod calls;
 mod host;
+mod kept;
 
 use std::sync::Arc;
 use std::time::Duration;

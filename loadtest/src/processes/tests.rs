@@ -43,6 +43,33 @@ async fn the_end_of_a_child_that_nobody_asked_for_is_reported_with_its_log() {
 }
 
 #[tokio::test]
+async fn a_paused_child_says_nothing_until_it_is_resumed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (processes, _ended) = shell(directory.path());
+    let mut child =
+        processes.start(&script("echo up; while read word; do echo $word; done")).expect("starts");
+    child.line(SOON).await.expect("a line");
+
+    child.pause();
+    // Signals are carried out in order, by a task: this one shows that the first was.
+    let is_stopped = || process_state(child.pid()) == Some('T');
+    while !is_stopped() {
+        tokio::task::yield_now().await;
+    }
+    child.tell("hello").await.expect("told");
+    assert!(child.line(Duration::from_millis(100)).await.is_err(), "it is paused");
+
+    child.resume();
+    assert_eq!(child.line(SOON).await.expect("a line"), "hello");
+}
+
+/// As in `/proc/<pid>/stat`.
+fn process_state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+#[tokio::test]
 async fn a_killed_child_is_gone_and_no_surprise() {
     let directory = tempfile::tempdir().expect("a directory");
     let (processes, mut ended) = shell(directory.path());

@@ -12,7 +12,7 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// Three clients behind the proxy and two with the cell itself, all on one host.
-fn add_writers(world: &mut World) {
+pub fn add_writers(world: &mut World) {
     let replicas = replicas(world);
     let behind = std::iter::repeat_n(vec![address("proxy-1")], 3);
     add_applications(world, behind.chain(std::iter::repeat_n(replicas, 2)).collect());

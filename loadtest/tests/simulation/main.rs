@@ -11,6 +11,7 @@
 
 mod clients;
 mod crashes;
+mod hand_over;
 mod history;
 mod journal;
 mod locks;

@@ -12,7 +12,7 @@ const fn s(seconds: u64) -> Duration {
 }
 
 /// A client on a host of its own. Readers read and hardly write.
-fn add_client(world: &mut World, host: &str, number: usize, targets: Vec<String>, is_reader: bool) {
+pub fn add_client(world: &mut World, host: &str, number: usize, targets: Vec<String>, is_reader: bool) {
     let who = Applicant { number, targets, journal: world.journal.clone() };
     world.add_clients(host, move |env| async move {
         let journal = who.journal.clone();

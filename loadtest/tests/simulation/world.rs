@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hasp_cell::replica::memory_log::{MemoryDisk, MemoryLog};
+use hasp_cell::replica::memory_log::MemoryDisk;
 use hasp_cell::service::{CellConfig, CellServer};
 use hasp_client::Env;
 use hasp_proto::id::CellName;
@@ -21,6 +21,7 @@ use hasp_rt::disk::MemDisk;
 use hasp_rt::rng::{Rng, Seeds};
 use hasp_rt::tasks::Tasks;
 use hasp_rt::transport::SimTransport;
+use tokio::sync::Notify;
 use turmoil::Sim;
 
 use crate::history::Moment;
@@ -33,6 +34,8 @@ const TICK: Duration = Duration::from_millis(5);
 const SKEW_PPM: u64 = 4_500;
 /// Few entries, so that snapshots and cut logs are common.
 const SNAPSHOT_AFTER: u64 = 50;
+/// So few that a replica that was away for a while needs the snapshot.
+const KEEP_AFTER_SNAPSHOT: u64 = 20;
 
 /// Runs a scenario with each of its usual seeds, or with those that `HASP_SIM_SEEDS` says (`7` or `0..30`).
 pub fn for_seeds(usual: impl IntoIterator<Item = u64>, scenario: impl Fn(u64)) {
@@ -98,10 +101,13 @@ impl Habitat {
     }
 }
 
+#[derive(Clone)]
 struct Replica {
     log: MemoryDisk,
     files: MemDisk,
     is_master: Arc<AtomicBool>,
+    stop: Arc<Notify>,
+    has_stopped: Arc<AtomicBool>,
 }
 
 /// One cell, its proxies, and the hosts of their clients.
@@ -164,12 +170,19 @@ impl World {
         let (log, is_master) = (MemoryDisk::default(), Arc::new(AtomicBool::new(false)));
         let config = CellConfig {
             snapshot_after: SNAPSHOT_AFTER,
+            keep_after_snapshot: KEEP_AFTER_SNAPSHOT,
             ..CellConfig::new(CellName::new("a"), id, &listen(), PathBuf::from("/data"), self.map.clone())
         };
-        let replica = Replica { log: log.clone(), files: habitat.disk.clone(), is_master: is_master.clone() };
+        let replica = Replica {
+            log: log.clone(),
+            files: habitat.disk.clone(),
+            is_master,
+            stop: Arc::default(),
+            has_stopped: Arc::default(),
+        };
+        let at_start = replica.clone();
         self.replicas.insert(name.to_owned(), replica);
-        self.sim
-            .host(name, move || run_replica(config.clone(), habitat.env(), log.open(), is_master.clone()));
+        self.sim.host(name, move || run_replica(config.clone(), habitat.env(), at_start.clone()));
     }
 
     fn add_proxy(&mut self, name: &str) {
@@ -321,6 +334,16 @@ impl World {
         self.sim.crash(name);
     }
 
+    /// As by SIGTERM: the replica hands over what it has and ends by itself.
+    pub fn stop(&self, replica: &str) {
+        self.replicas[replica].stop.notify_one();
+    }
+
+    /// Whether the replica has ended since it was told to.
+    pub fn has_stopped(&self, replica: &str) -> bool {
+        self.replicas[replica].has_stopped.load(Ordering::Relaxed)
+    }
+
     pub fn start(&mut self, name: &str) {
         self.mend(name);
         self.sim.bounce(name);
@@ -348,14 +371,11 @@ fn listen() -> String {
     format!("0.0.0.0:{PORT}")
 }
 
-async fn run_replica(
-    config: CellConfig,
-    env: Env,
-    log: MemoryLog,
-    is_master: Arc<AtomicBool>,
-) -> turmoil::Result {
+async fn run_replica(config: CellConfig, env: Env, replica: Replica) -> turmoil::Result {
+    let Replica { log, is_master, stop, has_stopped, .. } = replica;
+    has_stopped.store(false, Ordering::Relaxed);
     let listener = env.transport.listen(&config.listen).await?;
-    let server = CellServer::start_on_log(listener, config, &env, log).await?;
+    let server = CellServer::start_on_log(listener, config, &env, log.open()).await?;
     let watch = async {
         loop {
             is_master.store(server.status().is_master(), Ordering::Relaxed);
@@ -366,6 +386,12 @@ async fn run_replica(
         failure = env.tasks.failed() => Err(failure.into()),
         reason = server.dead() => Err(reason.into()),
         () = watch => Ok(()),
+        () = stop.notified() => {
+            is_master.store(false, Ordering::Relaxed);
+            server.shutdown().await;
+            has_stopped.store(true, Ordering::Relaxed);
+            Ok(())
+        }
     }
 }
 

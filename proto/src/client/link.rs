@@ -10,7 +10,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const GREETING_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait for a host to close the stream of a session that was ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// First pause after a failure; doubles up to the longest.
+/// First pause after a failure; doubles, up to the longest, each time that all targets have failed.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Redirects followed without a pause.
@@ -121,7 +121,7 @@ impl Link {
             self.next = (self.next + 1) % targets;
         }
         self.failures += 1;
-        self.state = State::Waiting { until: now + self.pause() };
+        self.state = State::Waiting { until: now + self.pause(targets) };
     }
 
     /// A replica named the master: goes there at once, unless that has been tried often.
@@ -188,10 +188,11 @@ impl Link {
         self.any() == Some(attempt)
     }
 
-    /// Doubles with each failure, times a factor between 1/2 and 1 that differs from client to
-    /// client and time to time.
-    fn pause(&mut self) -> Duration {
-        let full = PAUSE.saturating_mul(1 << self.failures.min(6)).min(PAUSE_MAX) / 2;
+    /// Doubles with each round, times a factor between 1/2 and 1 that differs from client to client and
+    /// time to time. Who comes to a host that is down first must not wait long for one that is up.
+    fn pause(&mut self, targets: usize) -> Duration {
+        let rounds = self.failures / u32::try_from(targets).unwrap_or(u32::MAX).max(1);
+        let full = PAUSE.saturating_mul(1 << rounds.min(6)).min(PAUSE_MAX) / 2;
         self.jitter = splitmix(self.jitter);
         let fraction = u32::try_from(self.jitter >> 48).expect("16 bits");
         full + full * fraction / 65_536

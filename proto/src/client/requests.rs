@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use crate::error::ErrorCode;
 use crate::id::RequestNumber;
-use crate::request::{OnBehalf, Op, Request};
+use crate::request::Request;
 use crate::time::Time;
+
+use super::Ask;
 
 /// Pause before a request is asked again that the host could not do just now.
 const REPEAT_PAUSE: Duration = Duration::from_millis(50);
@@ -22,16 +24,15 @@ pub(super) struct Requests {
 
 #[derive(Debug)]
 pub(super) struct Waiting {
-    op: Op,
-    pub(super) on_behalf: Option<OnBehalf>,
+    pub(super) ask: Ask,
     pub(super) cancelled: bool,
     pub(super) was_sent: bool,
 }
 
 impl Requests {
-    pub(super) fn add(&mut self, op: Op, on_behalf: Option<OnBehalf>) -> RequestNumber {
+    pub(super) fn add(&mut self, ask: Ask) -> RequestNumber {
         self.last = self.last.next();
-        self.waiting.insert(self.last, Waiting { op, on_behalf, cancelled: false, was_sent: false });
+        self.waiting.insert(self.last, Waiting { ask, cancelled: false, was_sent: false });
         self.last
     }
 
@@ -62,8 +63,8 @@ impl Requests {
         let settled_below = self.settled_below();
         let waiting = self.waiting.get_mut(&number)?;
         waiting.was_sent = true;
-        let request =
-            Request { number, settled_below, on_behalf: waiting.on_behalf.clone(), op: waiting.op.clone() };
+        let Ask { op, on_behalf, guard, caches } = waiting.ask.clone();
+        let request = Request { number, settled_below, on_behalf, guard, caches, op };
         Some((request, waiting.cancelled))
     }
 

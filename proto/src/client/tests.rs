@@ -7,6 +7,7 @@ use crate::error::ErrorCode;
 use crate::handle::HandleToken;
 use crate::id::{CellName, Epoch, Generation, RequestNumber};
 use crate::lease::Ceiling;
+use crate::node::AclNames;
 use crate::pair::Pair;
 use crate::position::Position;
 use crate::request::{Answer, Op, Reply};
@@ -38,7 +39,7 @@ fn a_request_is_asked_again_with_its_number_after_a_lost_connection() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.host("m").answers = false;
-    let number = pair.client.submit(op(), None);
+    let number = pair.client.submit(op().into());
     pair.run_until(t(200));
 
     pair.break_links();
@@ -46,7 +47,7 @@ fn a_request_is_asked_again_with_its_number_after_a_lost_connection() {
 
     assert_eq!(pair.asked("m"), vec![number], "the host was still at it: asked once, not twice");
     let session = pair.client.session();
-    pair.host("m").core.answer(session, Answer { number, position: None, result: Ok(Reply::Closed) });
+    pair.host("m").core.answer(session, Answer::plain(number, Ok(Reply::Closed)));
     pair.run_until(t(1_100));
     assert_eq!(pair.answers.len(), 1);
     pair.check_transcript("lost_connection");
@@ -56,7 +57,7 @@ fn a_request_is_asked_again_with_its_number_after_a_lost_connection() {
 fn a_request_whose_answer_was_lost_is_worked_on_again_under_the_same_number() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
-    let number = pair.client.submit(op(), None);
+    let number = pair.client.submit(op().into());
     pair.run_until(t(115)); // It has arrived and was answered; the answer is still on its way.
 
     pair.break_links();
@@ -85,7 +86,7 @@ fn without_a_host_the_lease_ends_in_jeopardy_and_the_grace_period_in_expiry() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.take_down("m");
-    let number = pair.client.submit(op(), None);
+    let number = pair.client.submit(op().into());
 
     pair.run_until(t(11_000));
     assert_eq!(pair.client.status(), Status::Safe, "the lease holds without a connection");
@@ -107,7 +108,7 @@ fn a_host_that_comes_back_in_the_grace_period_makes_the_session_safe_again() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.take_down("m");
-    pair.client.submit(op(), None);
+    pair.client.submit(op().into());
     pair.run_until(t(30_000));
     assert_eq!(pair.client.status(), Status::Jeopardy);
 
@@ -149,11 +150,11 @@ fn a_request_refused_for_the_moment_is_asked_again() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.host("m").answers = false;
-    let number = pair.client.submit(op(), None);
+    let number = pair.client.submit(op().into());
     pair.run_until(t(120));
     let session = pair.client.session();
     let result = Err(ErrorCode::Unavailable.because("the entry was lost"));
-    pair.host("m").core.answer(session, Answer { number, position: None, result });
+    pair.host("m").core.answer(session, Answer::plain(number, result));
 
     pair.run_until(t(1_000));
 
@@ -166,14 +167,14 @@ fn an_answer_older_than_what_was_seen_is_not_believed() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.host("m").answers = false;
-    let first = pair.client.submit(op(), None);
-    let second = pair.client.submit(op(), None);
+    let first = pair.client.submit(op().into());
+    let second = pair.client.submit(op().into());
     pair.run_until(t(150));
     let at = |index| Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index });
-    let children = || Ok(Reply::Children(vec![]));
+    let children = || Ok(Reply::Children { children: vec![], acls: AclNames::default() });
     let session = pair.client.session();
-    pair.host("m").core.answer(session, Answer { number: first, position: at(9), result: children() });
-    pair.host("m").core.answer(session, Answer { number: second, position: at(8), result: children() });
+    pair.host("m").core.answer(session, Answer { position: at(9), ..Answer::plain(first, children()) });
+    pair.host("m").core.answer(session, Answer { position: at(8), ..Answer::plain(second, children()) });
 
     pair.run_until(t(170));
 
@@ -186,14 +187,15 @@ fn the_answer_of_a_write_may_be_older_than_what_was_seen_and_does_not_lower_the_
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));
     pair.host("m").answers = false;
-    let numbers = [(); 4].map(|()| pair.client.submit(op(), None));
+    let numbers = [(); 4].map(|()| pair.client.submit(op().into()));
     pair.run_until(t(150));
     let session = pair.client.session();
     let written = Reply::Written { content_generation: Generation(2), previous_generation: Generation(1) };
-    let replies = [Reply::Children(vec![]), written, Reply::Closed, Reply::Children(vec![])];
+    let listed = || Reply::Children { children: Vec::new(), acls: AclNames::default() };
+    let replies = [listed(), written, Reply::Closed, listed()];
     for ((number, index), reply) in numbers.into_iter().zip([9, 3, 2, 8]).zip(replies) {
         let position = Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index });
-        pair.host("m").core.answer(session, Answer { number, position, result: Ok(reply) });
+        pair.host("m").core.answer(session, Answer { position, ..Answer::plain(number, Ok(reply)) });
     }
 
     pair.run_until(t(170));
@@ -224,17 +226,17 @@ fn numbers_below_the_oldest_open_request_are_settled() {
     pair.run_until(t(100));
     pair.host("m").answers = false;
     for _ in 0..3 {
-        pair.client.submit(op(), None);
+        pair.client.submit(op().into());
     }
     pair.run_until(t(150));
     let session = pair.client.session();
     for number in [1, 3] {
-        let answer = Answer { number: RequestNumber(number), position: None, result: Ok(Reply::Closed) };
+        let answer = Answer::plain(RequestNumber(number), Ok(Reply::Closed));
         pair.host("m").core.answer(session, answer);
     }
     pair.run_until(t(200));
 
-    pair.client.submit(op(), None);
+    pair.client.submit(op().into());
     pair.run_until(t(250));
 
     let last = &pair.hosts["m"].requests.last().expect("asked").1;
@@ -253,7 +255,8 @@ fn news_is_taken_in_once_and_acknowledged_every_time() {
     pair.break_links();
     pair.run_until(t(2_000));
 
-    let seen = pair.events.iter().filter(|event| **event == Event::News(news.clone())).count();
+    let seen =
+        pair.events.iter().filter(|event| matches!(event, Event::News(_, item) if *item == news)).count();
     assert_eq!(seen, 1);
     pair.check_transcript("news");
 }

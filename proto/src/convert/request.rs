@@ -6,11 +6,14 @@ use bytes::Bytes;
 
 use super::{Malformed, malformed};
 use crate::error::{Error, ErrorCode};
+use crate::event::EventMask;
 use crate::handle::HandleToken;
 use crate::id::{Claim, Generation, RequestNumber, SessionId};
+use crate::item::ItemKinds;
 use crate::limits::{LOCK_DELAY, PRINCIPAL_BYTES_MAX};
 use crate::name::Name;
 use crate::request::{Answer, Create, EndCause, OnBehalf, Op, Open, Reply, Request, Use};
+use crate::sequencer::SequencerToken;
 use crate::time::micros;
 use crate::wire::{tier, v1};
 
@@ -104,6 +107,8 @@ impl From<Open> for v1::Open {
                 acls: create.acls.map(Into::into),
             }),
             lock_delay_us: Some(micros(open.lock_delay)),
+            relative_to: open.relative_to.map(|handle| handle.as_bytes().clone()).unwrap_or_default(),
+            events: open.events.bits(),
         }
     }
 }
@@ -140,7 +145,14 @@ fn open_from_wire(number: RequestNumber, open: v1::Open) -> Result<Open, BadRequ
         }),
         None => None,
     };
-    Ok(Open { name, r#use, create, lock_delay: open.lock_delay_us.map_or(LOCK_DELAY, Duration::from_micros) })
+    Ok(Open {
+        name,
+        r#use,
+        create,
+        lock_delay: open.lock_delay_us.map_or(LOCK_DELAY, Duration::from_micros),
+        relative_to: (!open.relative_to.is_empty()).then(|| HandleToken::new(open.relative_to)),
+        events: EventMask::from_bits(open.events),
+    })
 }
 
 /// The first characters of something a peer sent, for an error text.
@@ -174,6 +186,16 @@ impl From<Request> for v1::Request {
                 mode: v1::LockMode::from(mode).into(),
             }),
             Op::Release(handle) => Wire::Release(v1::Release { handle: bytes(handle) }),
+            Op::SetAcl { handle, acls, if_generation } => Wire::SetAcl(v1::SetAcl {
+                handle: bytes(handle),
+                acls: Some(acls.into()),
+                if_generation: if_generation.map(|generation| generation.0),
+            }),
+            Op::GetSequencer(handle) => Wire::GetSequencer(v1::GetSequencer { handle: bytes(handle) }),
+            Op::CheckSequencer(sequencer) => {
+                Wire::CheckSequencer(v1::CheckSequencer { sequencer: sequencer.as_bytes().clone() })
+            }
+            Op::Refresh(handle) => Wire::Refresh(v1::Refresh { handle: bytes(handle) }),
             Op::EndClient(cause) => Wire::EndClient(tier::v1::EndClient {
                 cause: tier::v1::end_client::Cause::from(cause).into(),
             }),
@@ -189,6 +211,8 @@ impl From<Request> for v1::Request {
             number: request.number.0,
             settled_below: request.settled_below.0,
             on_behalf: request.on_behalf.map(Into::into),
+            guard: request.guard.map(|guard| guard.as_bytes().clone()).unwrap_or_default(),
+            caches: request.caches,
             op: Some(op),
         }
     }
@@ -225,6 +249,14 @@ impl TryFrom<v1::Request> for Request {
                 Op::TryAcquire(handle(acquire.handle), mode)
             }
             Wire::Release(release) => Op::Release(handle(release.handle)),
+            Wire::SetAcl(set) => Op::SetAcl {
+                handle: handle(set.handle),
+                acls: set.acls.ok_or(malformed("ACL names to set"))?.into(),
+                if_generation: set.if_generation.map(Generation),
+            },
+            Wire::GetSequencer(get) => Op::GetSequencer(handle(get.handle)),
+            Wire::CheckSequencer(check) => Op::CheckSequencer(SequencerToken::new(check.sequencer)),
+            Wire::Refresh(refresh) => Op::Refresh(handle(refresh.handle)),
             Wire::EndClient(end) => Op::EndClient(end.cause().try_into()?),
             Wire::Claim(_) => Op::Claim,
             Wire::Settle(settle) => Op::Settle(
@@ -239,6 +271,8 @@ impl TryFrom<v1::Request> for Request {
             number,
             settled_below: RequestNumber(request.settled_below),
             on_behalf: request.on_behalf.map(TryInto::try_into).transpose()?,
+            guard: (!request.guard.is_empty()).then(|| SequencerToken::new(request.guard)),
+            caches: request.caches,
             op,
         })
     }
@@ -259,9 +293,10 @@ impl From<Answer> for v1::Answer {
                 Wire::Contents(v1::Contents { contents, stat: Some(stat.into()) })
             }
             Ok(Reply::Stat(stat)) => Wire::Stat(stat.into()),
-            Ok(Reply::Children(children)) => {
-                Wire::Children(v1::Children { children: children.into_iter().map(Into::into).collect() })
-            }
+            Ok(Reply::Children { children, acls }) => Wire::Children(v1::Children {
+                children: children.into_iter().map(Into::into).collect(),
+                acls: Some(acls.into()),
+            }),
             Ok(Reply::Written { content_generation, previous_generation }) => Wire::Written(v1::Written {
                 content_generation: content_generation.0,
                 previous_generation: previous_generation.0,
@@ -272,8 +307,20 @@ impl From<Answer> for v1::Answer {
             }
             Ok(Reply::Released) => Wire::Released(v1::Released {}),
             Ok(Reply::Noted) => Wire::Noted(v1::Noted {}),
+            Ok(Reply::AclSet { acl_generation }) => {
+                Wire::AclSet(v1::AclSet { acl_generation: acl_generation.0 })
+            }
+            Ok(Reply::Sequencer(sequencer)) => {
+                Wire::Sequencer(v1::Sequencer { sequencer: sequencer.as_bytes().clone() })
+            }
+            Ok(Reply::SequencerStands) => Wire::SequencerStands(v1::SequencerStands {}),
         };
-        Self { number: answer.number.0, position: answer.position.map(Into::into), result: Some(result) }
+        Self {
+            number: answer.number.0,
+            position: answer.position.map(Into::into),
+            caches: answer.caches.bits(),
+            result: Some(result),
+        }
     }
 }
 
@@ -295,9 +342,10 @@ impl TryFrom<v1::Answer> for Answer {
                 stat: read.stat.ok_or(malformed("contents without stat"))?.try_into()?,
             }),
             Wire::Stat(stat) => Ok(Reply::Stat(stat.try_into()?)),
-            Wire::Children(list) => Ok(Reply::Children(
-                list.children.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            )),
+            Wire::Children(list) => Ok(Reply::Children {
+                children: list.children.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+                acls: list.acls.ok_or(malformed("listing without ACL names"))?.into(),
+            }),
             Wire::Written(written) => Ok(Reply::Written {
                 content_generation: Generation(written.content_generation),
                 previous_generation: Generation(written.previous_generation),
@@ -308,7 +356,15 @@ impl TryFrom<v1::Answer> for Answer {
             }
             Wire::Released(_) => Ok(Reply::Released),
             Wire::Noted(_) => Ok(Reply::Noted),
+            Wire::AclSet(set) => Ok(Reply::AclSet { acl_generation: Generation(set.acl_generation) }),
+            Wire::Sequencer(got) => Ok(Reply::Sequencer(SequencerToken::new(got.sequencer))),
+            Wire::SequencerStands(_) => Ok(Reply::SequencerStands),
         };
-        Ok(Self { number: RequestNumber(answer.number), position: answer.position.map(Into::into), result })
+        Ok(Self {
+            number: RequestNumber(answer.number),
+            position: answer.position.map(Into::into),
+            caches: ItemKinds::from_bits(answer.caches),
+            result,
+        })
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::request::BadRequest;
 use super::{Malformed, malformed};
+use crate::handle::HandleKey;
 use crate::id::{CellName, Claim, Epoch, RequestNumber, Sequence, SessionId, SessionKey};
 use crate::limits::PRINCIPAL_BYTES_MAX;
 use crate::request::Answer;
-use crate::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome};
+use crate::stream::{Down, Grant, Hello, KeepAlive, Role, Up, Welcome};
 use crate::time::micros;
 use crate::wire::v1;
 
@@ -129,23 +130,16 @@ impl From<Down> for v1::Down {
                     grant: Some(welcome.grant.into()),
                     cell: cell.to_string(),
                     epoch: epoch.0,
+                    handle_key: welcome.handle_key.map(|key| key.as_bytes().clone()).unwrap_or_default(),
                 })
             }
             Down::Answer(answer) => Item::Answer(answer.into()),
             Down::Lease { keep_alive, grant } => {
                 Item::Lease(v1::Lease { keep_alive, grant: Some(grant.into()) })
             }
-            Down::News { sequence, item } => Item::News(v1::News {
-                sequence: sequence.0,
-                item: Some(match item {
-                    News::FailOver { cell, epoch } => {
-                        v1::news::Item::FailOver(v1::FailOver { cell: cell.to_string(), epoch: epoch.0 })
-                    }
-                    News::CellLost { cell } => {
-                        v1::news::Item::CellLost(v1::CellLost { cell: cell.to_string() })
-                    }
-                }),
-            }),
+            Down::News { sequence, item } => {
+                Item::News(v1::News { sequence: sequence.0, item: Some(item.into()) })
+            }
             Down::Refused(error) => Item::Refused(v1::Refused { error: Some(error.into()) }),
         };
         Self { item: Some(item) }
@@ -164,6 +158,7 @@ impl TryFrom<v1::Down> for Down {
                 grant: welcome.grant.ok_or(malformed("welcome without lease"))?.into(),
                 master_of: (!welcome.cell.is_empty())
                     .then(|| (CellName::new(&welcome.cell), Epoch(welcome.epoch))),
+                handle_key: (!welcome.handle_key.is_empty()).then(|| HandleKey::new(welcome.handle_key)),
             }),
             Item::Answer(answer) => Self::Answer(Answer::try_from(answer)?),
             Item::Lease(lease) => Self::Lease {
@@ -172,12 +167,7 @@ impl TryFrom<v1::Down> for Down {
             },
             Item::News(news) => Self::News {
                 sequence: Sequence(news.sequence),
-                item: match news.item.ok_or(malformed("news of an unknown kind"))? {
-                    v1::news::Item::FailOver(fail_over) => {
-                        News::FailOver { cell: CellName::new(&fail_over.cell), epoch: Epoch(fail_over.epoch) }
-                    }
-                    v1::news::Item::CellLost(lost) => News::CellLost { cell: CellName::new(&lost.cell) },
-                },
+                item: news.item.ok_or(malformed("news of an unknown kind"))?.try_into()?,
             },
             Item::Refused(refused) => {
                 Self::Refused(refused.error.ok_or(malformed("refusal without error"))?.try_into()?)

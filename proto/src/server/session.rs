@@ -1,13 +1,13 @@
 //! One session as its host sees it: its leases, its waiting KeepAlive, its news.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::news::Unacknowledged;
 use super::{ConnectionId, Holder};
 use crate::id::{RequestNumber, Sequence, SessionId};
 use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
-use crate::limits::NEWS_PER_SESSION;
-use crate::stream::{Grant, Hello, News};
+use crate::stream::{Grant, Hello};
 use crate::time::Time;
 
 #[derive(Debug)]
@@ -21,8 +21,11 @@ pub(super) struct Session {
     pub(super) news: Unacknowledged,
     /// Over, but not forgotten by the owner: no lease is granted any more.
     pub(super) ending: bool,
-    terms: LeaseTerms,
     ends: LeaseEnds,
+    /// Of the last session lease.
+    length: Duration,
+    /// The cache lease ended while news was unacknowledged, which it still is.
+    lapsed: bool,
     parked: Option<Parked>,
     /// Taken off the first hold, so that sessions made together do not stay in step.
     phase: Duration,
@@ -36,7 +39,7 @@ struct Parked {
 }
 
 impl Session {
-    pub(super) fn new(id: SessionId, holder: Holder, ends: LeaseEnds, terms: LeaseTerms) -> Self {
+    pub(super) fn new(id: SessionId, holder: Holder, ends: LeaseEnds, lease: Duration) -> Self {
         Self {
             holder,
             connection: None,
@@ -44,16 +47,23 @@ impl Session {
             settled_below: RequestNumber(0),
             news: Unacknowledged::default(),
             ending: false,
-            terms,
             ends,
+            length: lease,
+            lapsed: false,
             parked: None,
-            phase: phase(id, terms.lease * 2 / 3),
+            phase: phase(id, lease * 2 / 3),
         }
     }
 
     /// The lease that goes with a Welcome: what can be granted, or what is left of the last one.
-    pub(super) fn first_grant(&mut self, now: Time, received: Time, ceiling: Ceiling) -> Option<Grant> {
-        if let Some(grant) = self.grant(now, received, ceiling) {
+    pub(super) fn first_grant(
+        &mut self,
+        now: Time,
+        received: Time,
+        terms: LeaseTerms,
+        ceiling: Ceiling,
+    ) -> Option<Grant> {
+        if let Some(grant) = self.grant(now, received, terms, ceiling) {
             return Some(grant);
         }
         let left = self.ends.session.saturating_since(now);
@@ -96,14 +106,19 @@ impl Session {
         self.parked.is_some() && now >= self.answer_at()
     }
 
-    /// Answers the parked KeepAlive if it is due or there is news on the way (`ka-1`), and the
-    /// ceiling allows an extension.
-    pub(super) fn answer_keep_alive(&mut self, now: Time, ceiling: Ceiling) -> Option<(u64, Grant)> {
-        if !self.is_keep_alive_due(now) && self.news.is_empty() {
+    /// Answers the parked KeepAlive if it is due (`ka-1`) and the ceiling allows an extension. News does
+    /// not wait for it: it travels by itself, and is acknowledged by itself (`ka-3`).
+    pub(super) fn answer_keep_alive(
+        &mut self,
+        now: Time,
+        terms: LeaseTerms,
+        ceiling: Ceiling,
+    ) -> Option<(u64, Grant)> {
+        if !self.is_keep_alive_due(now) {
             return None;
         }
         let Parked { number, received } = self.parked?;
-        let grant = self.grant(now, received, ceiling)?;
+        let grant = self.grant(now, received, terms, ceiling)?;
         self.parked = None;
         self.phase = Duration::ZERO;
         Some((number, grant))
@@ -115,26 +130,57 @@ impl Session {
         if self.ending {
             return None;
         }
+        let mut at = self.ends.session;
         if self.parked.is_some() && !overdue {
-            return Some(self.answer_at().min(self.ends.session));
+            at = at.min(self.answer_at());
         }
-        Some(self.ends.session)
+        if !self.news.is_empty() && !self.lapsed {
+            at = at.min(self.ends.cache);
+        }
+        Some(at)
+    }
+
+    pub(super) fn may_cache(&self, now: Time) -> bool {
+        !self.ending && !self.lapsed && self.connection.is_some() && now < self.ends.cache
+    }
+
+    pub(super) const fn cache_end(&self) -> Time {
+        self.ends.cache
+    }
+
+    /// Whether the cache lease has just been found over with news unacknowledged.
+    pub(super) fn lapses(&mut self, now: Time) -> bool {
+        let lapses = !self.lapsed && !self.news.is_empty() && now >= self.ends.cache;
+        self.lapsed |= lapses;
+        lapses
+    }
+
+    /// Whether that piece of news waited for it.
+    pub(super) fn acknowledge(&mut self, sequence: Sequence) -> bool {
+        let waited = self.news.acknowledge(sequence);
+        self.lapsed &= !self.news.is_empty();
+        waited
     }
 
     fn answer_at(&self) -> Time {
-        self.terms.answer_at(self.ends.session, self.phase)
+        LeaseTerms::answer_at(self.ends.session, self.length, self.phase)
     }
 
-    fn grant(&mut self, now: Time, received: Time, ceiling: Ceiling) -> Option<Grant> {
+    fn grant(&mut self, now: Time, received: Time, terms: LeaseTerms, ceiling: Ceiling) -> Option<Grant> {
         if self.ending {
             return None;
         }
-        let mut grant = self.terms.grant(now, received, self.ends, ceiling)?;
+        let mut grant = terms.grant(now, received, self.ends, ceiling)?;
         if let Some(since) = self.news.oldest() {
-            // ka-3: one lease after the oldest unacknowledged news there is no further cache lease.
-            let bound = (since + self.terms.lease).saturating_since(now);
-            grant.cache = grant.cache.min(bound);
+            // ka-3: with news unacknowledged there is no further cache lease. Proxies and routers, which may
+            // have to wait for their own clients, get it for one lease more.
+            let end = if self.holder.role.is_tier() { since + terms.lease } else { self.ends.cache };
+            grant.cache = grant.cache.min(end.saturating_since(now));
         }
+        if self.lapsed {
+            grant.cache = Duration::ZERO;
+        }
+        self.length = grant.session;
         let granted = LeaseEnds { session: now + grant.session, cache: now + grant.cache };
         self.ends = self.ends.extended_to(granted);
         Some(grant)
@@ -145,46 +191,4 @@ impl Session {
 fn phase(id: SessionId, span: Duration) -> Duration {
     let sixteenth_bits = u32::from(id.0[14]) << 8 | u32::from(id.0[15]);
     span * sixteenth_bits / 65_536
-}
-
-/// News that was told and not acknowledged, oldest first.
-#[derive(Debug, Default)]
-pub(super) struct Unacknowledged {
-    last: Sequence,
-    items: VecDeque<(Sequence, Time, News)>,
-}
-
-impl Unacknowledged {
-    /// Takes in one more; `None` if there are too many.
-    pub(super) fn push(&mut self, now: Time, item: News) -> Option<Sequence> {
-        if self.items.len() >= NEWS_PER_SESSION {
-            return None;
-        }
-        self.last = self.last.next();
-        self.items.push_back((self.last, now, item));
-        Some(self.last)
-    }
-
-    /// Drops everything up to `sequence`; whether there was anything to drop.
-    pub(super) fn acknowledge(&mut self, sequence: Sequence) -> bool {
-        let before = self.items.len();
-        self.items.retain(|(told, _, _)| *told > sequence);
-        if self.items.is_empty() {
-            self.items.shrink_to_fit();
-        }
-        self.items.len() < before
-    }
-
-    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = (Sequence, News)> {
-        self.items.iter().map(|(sequence, _, item)| (*sequence, item.clone()))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-
-    /// Since when the oldest waits.
-    fn oldest(&self) -> Option<Time> {
-        self.items.front().map(|(_, told, _)| *told)
-    }
 }

@@ -29,6 +29,8 @@ fn request(number: u64) -> Request {
         number: RequestNumber(number),
         settled_below: RequestNumber(0),
         on_behalf: None,
+        guard: None,
+        caches: false,
         op: Op::GetStat(HandleToken::new(bytes::Bytes::new())),
     }
 }
@@ -39,12 +41,16 @@ struct World {
 }
 
 impl World {
-    /// A master with one session, welcomed at 0 on connection 1.
+    /// A master with one application's session, welcomed at 0 on connection 1.
     fn new() -> Self {
+        Self::of(Role::Client)
+    }
+
+    fn of(role: Role) -> Self {
         let mut core = ServerCore::new(LeaseTerms::default());
         core.set_ceiling(t(0), Ceiling::Master);
         core.connected(C1);
-        core.received(t(0), C1, Up::Hello(hello(1, 1)));
+        core.received(t(0), C1, Up::Hello(Hello { role, ..hello(1, 1) }));
         core.admit(t(0), C1);
         let mut world = Self { core, id: SessionKey::new([1; 16]).id() };
         world.outputs();
@@ -103,7 +109,7 @@ fn a_keep_alive_is_held_until_a_third_of_the_lease_is_left() {
 }
 
 #[test]
-fn news_is_told_at_once_and_answers_the_keep_alive_early() {
+fn news_is_told_at_once_and_leaves_the_keep_alive_where_it_is() {
     let mut world = World::new();
     world.keep_alive(t(10), 1);
 
@@ -111,13 +117,29 @@ fn news_is_told_at_once_and_answers_the_keep_alive_early() {
     world.core.tell(t(500), world.id, item.clone());
 
     let outputs = world.outputs();
-    assert_eq!(outputs[0], Output::Send(C1, Down::News { sequence: Sequence(1), item }));
-    assert!(matches!(outputs[1], Output::Send(C1, Down::Lease { keep_alive: 1, .. })), "{outputs:?}");
+    assert_eq!(outputs, [Output::Send(C1, Down::News { sequence: Sequence(1), item })]);
+    let (at, outputs) = world.next();
+    assert!(matches!(outputs[..], [Output::Send(C1, Down::Lease { keep_alive: 1, .. })]), "{outputs:?}");
+    assert!(at > t(500), "when it is due, and not before");
 }
 
 #[test]
-fn unacknowledged_news_ends_the_cache_lease_one_lease_later_but_not_the_session_lease() {
+fn news_that_an_application_leaves_unacknowledged_ends_its_cache_lease_but_not_its_session_lease() {
     let mut world = World::new();
+    world.core.tell(t(1_000), world.id, News::CellLost { cell: CellName::new("b") });
+    world.outputs();
+    world.keep_alive(t(1_000), 1);
+
+    let (at, outputs) = world.next();
+    let Some(Output::Send(_, Down::Lease { grant, .. })) = outputs.last() else { panic!("{outputs:?}") };
+
+    assert_eq!(grant.session, Duration::from_secs(12));
+    assert_eq!(at + grant.cache, t(12_000), "as it was before");
+}
+
+#[test]
+fn unacknowledged_news_ends_a_proxys_cache_lease_one_lease_later_but_not_the_session_lease() {
+    let mut world = World::of(Role::Proxy);
     world.core.tell(t(1_000), world.id, News::CellLost { cell: CellName::new("b") });
     let mut last = None;
     let mut number = 0;
@@ -137,6 +159,20 @@ fn unacknowledged_news_ends_the_cache_lease_one_lease_later_but_not_the_session_
 
     world.core.received(t(21_000), C1, Up::Acknowledge(Sequence(1)));
     assert_eq!(world.outputs(), vec![Output::Acknowledged(world.id, Sequence(1))]);
+}
+
+#[test]
+fn news_for_a_session_without_a_cache_lease_is_no_sign_of_load() {
+    let mut world = World::new();
+    let ends = LeaseEnds { session: t(20_000), cache: t(1_000) };
+    world.core.adopt(SessionKey::new([2; 16]).id(), holder_of(&hello(2, 1)), ends);
+
+    world.core.tell(t(5_000), SessionKey::new([2; 16]).id(), News::EventsLost { cell: None });
+    world.core.set_lease_max(Duration::from_secs(60));
+    world.core.handle_timeout(t(5_000));
+
+    assert!(world.outputs().contains(&Output::CacheLeaseOver(SessionKey::new([2; 16]).id())));
+    assert_eq!(world.core.lease(), Duration::from_secs(12));
 }
 
 #[test]
@@ -203,8 +239,7 @@ fn a_request_asked_twice_is_worked_on_once_until_it_is_answered() {
     world.core.received(t(11), C1, Up::Request(request(1)));
     assert_eq!(world.outputs(), vec![Output::Request(world.id, request(1))]);
 
-    let answer =
-        Answer { number: RequestNumber(1), position: None, result: Ok(crate::request::Reply::Noted) };
+    let answer = Answer::plain(RequestNumber(1), Ok(crate::request::Reply::Noted));
     world.core.answer(world.id, answer.clone());
     world.core.answer(world.id, answer.clone());
 
@@ -269,4 +304,32 @@ fn a_host_that_stops_says_why_to_everybody_and_forgets_all() {
     assert!(outputs.contains(&Output::Close(C1)));
     assert_eq!(world.core.session_count(), 0);
     assert_eq!(world.core.poll_timeout(), None);
+}
+
+#[test]
+fn a_session_that_was_elsewhere_meanwhile_is_not_said_to_be_resumed() {
+    let check = |claim: u64, expected: bool| {
+        let mut world = World::new();
+        world.core.connected(C2);
+        world.core.received(t(100), C2, Up::Hello(hello(1, claim)));
+        let outputs = world.outputs();
+        let Output::Send(C2, Down::Welcome(welcome)) = &outputs[0] else { panic!("welcomed: {outputs:?}") };
+        assert_eq!(welcome.resumed, expected, "claim {claim} after 1");
+    };
+
+    check(2, true);
+    check(3, false);
+}
+
+#[test]
+fn a_loss_of_events_is_told_once_until_it_is_acknowledged() {
+    let mut world = World::new();
+    let told = |world: &mut World| {
+        world.core.tell_events_lost(t(10), world.id);
+        world.outputs().iter().filter(|output| matches!(output, Output::Send(_, Down::News { .. }))).count()
+    };
+
+    assert_eq!((told(&mut world), told(&mut world)), (1, 0));
+    world.core.received(t(20), C1, Up::Acknowledge(crate::id::Sequence(1)));
+    assert_eq!(told(&mut world), 1);
 }

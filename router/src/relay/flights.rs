@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use hasp_proto::client::cache::FillTicket;
+use hasp_proto::handle::HandleToken;
 use hasp_proto::id::{CellName, RequestNumber, SessionId};
 
 use crate::upstream::Ticket;
@@ -17,10 +19,25 @@ pub(super) enum Purpose {
     Note,
 }
 
-#[derive(Clone, Debug)]
-struct Flight {
-    purpose: Purpose,
-    cell: Option<CellName>,
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) purpose: Purpose,
+    /// Where it is; `None` while that is not known.
+    pub(super) cell: Option<CellName>,
+    /// What may be kept of the answer.
+    pub(super) fill: Option<Fill>,
+    /// The handle that is shown to the cell, of a `Refresh`.
+    pub(super) shown: Option<HandleToken>,
+}
+
+/// A read whose answer may be kept.
+#[derive(Debug)]
+pub(super) struct Fill {
+    pub(super) ticket: FillTicket,
+    pub(super) principal: String,
+    /// Whoever asked would keep it too.
+    pub(super) caches: bool,
 }
 
 /// Every request that is under way.
@@ -32,29 +49,29 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    pub(super) fn add(&mut self, ticket: Ticket, purpose: Purpose, cell: Option<CellName>) {
-        match purpose {
+    pub(super) fn add(&mut self, ticket: Ticket, flight: Flight) {
+        match flight.purpose {
             Purpose::Answer(session, number) => {
                 // An earlier session of the same key may have left one behind: it is answered to nobody.
                 if let Some(left) = self.by_request.insert((session, number), ticket)
-                    && let Some(flight) = self.by_ticket.get_mut(&left)
+                    && let Some(earlier) = self.by_ticket.get_mut(&left)
                 {
-                    flight.purpose = Purpose::Note;
+                    earlier.purpose = Purpose::Note;
                 }
             }
             Purpose::Part(session, number) => *self.parts_left.entry((session, number)).or_default() += 1,
             Purpose::Note => {}
         }
-        self.by_ticket.insert(ticket, Flight { purpose, cell });
+        self.by_ticket.insert(ticket, flight);
     }
 
-    /// Takes a request off the list; what was its purpose?
-    pub(super) fn land(&mut self, ticket: Ticket) -> Option<Purpose> {
+    /// Takes a request off the list.
+    pub(super) fn land(&mut self, ticket: Ticket) -> Option<Flight> {
         let flight = self.by_ticket.remove(&ticket)?;
         if let Purpose::Answer(session, number) = flight.purpose {
             self.by_request.remove(&(session, number));
         }
-        Some(flight.purpose)
+        Some(flight)
     }
 
     /// Counts one part as answered; whether it was the last.

@@ -44,20 +44,24 @@ fn insert(cells: &mut Vec<CellName>, cell: &CellName) {
     }
 }
 
-/// Whether the cell may keep something of the request beyond its answer: a write, a lock, the record
-/// that makes asking again harmless.
+/// Whether the cell may keep something of the request beyond its answer: a write, a lock, a subscription,
+/// the record that makes asking again harmless.
 fn is_kept(op: &Op) -> bool {
     match op {
-        Op::Open(open) => open.create.is_some() || open.r#use != Use::Read,
+        Op::Open(open) => open.create.is_some() || open.r#use != Use::Read || !open.events.is_empty(),
+        Op::Refresh(handle) => handle.claimed_body().is_some_and(|body| !body.events.is_empty()),
         Op::Close(_)
         | Op::SetContents { .. }
         | Op::Delete(_)
         | Op::Acquire(..)
         | Op::TryAcquire(..)
-        | Op::Release(_) => true,
+        | Op::Release(_)
+        | Op::SetAcl { .. } => true,
         Op::GetContentsAndStat(_)
         | Op::GetStat(_)
         | Op::ReadDir(_)
+        | Op::GetSequencer(_)
+        | Op::CheckSequencer(_)
         | Op::EndClient(_)
         | Op::Settle(_)
         | Op::Claim => false,

@@ -30,6 +30,10 @@ impl Collector for RelayMetrics {
         gauge("sessions", "Sessions of clients that stand", status.sessions)?;
         gauge("upstream_sessions", "Sessions with cells that stand", status.upstream_sessions)?;
         gauge("requests_in_flight", "Requests passed on and not answered", status.requests_in_flight)?;
+        gauge("reads_shared", "Reads that wait for one that others asked", status.reads_shared)?;
+        gauge("cache_bytes", "Bytes cached, about", status.cache_bytes)?;
+        gauge("cache_registrations", "Items that clients may cache, for each client", status.registrations)?;
+        gauge("cache_rounds", "Invalidations that cells told and that wait for clients", status.rounds)?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
@@ -37,6 +41,7 @@ impl Collector for RelayMetrics {
         counter("keepalives", "KeepAlives received from clients", status.keepalives)?;
         counter("upstream_keepalives", "KeepAlives sent to cells", status.upstream_keepalives)?;
         counter("requests", "Requests received from clients", status.requests)?;
+        counter("cache_hits", "Requests answered from the cache", status.hits)?;
         counter("sessions_expired", "Sessions of clients whose lease ran out", status.sessions_expired)?;
         counter(
             "outbox_overflows",

@@ -8,7 +8,6 @@ use hasp_proto::client::Event;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::id::CellName;
 use hasp_proto::lease::LeaseTerms;
-use hasp_proto::limits::LOCK_DELAY;
 use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::request::{Answer, Op, Open, Reply, Use};
@@ -54,7 +53,7 @@ impl CellServer {
         let (ticking, clock, token) = (cell.clone(), env.clock.clone(), env.tasks.token().clone());
         env.tasks.spawn("cell", async move {
             while token.run_until_cancelled(clock.sleep(Duration::from_millis(50))).await.is_some() {
-                ticking.with(|cell, now| cell.core.handle_timeout(now));
+                ticking.with(|cell, now| cell.handle_timeout(now));
             }
         });
         (cell, address)
@@ -158,8 +157,11 @@ impl Application {
 
     async fn ask(&self, name: &str) -> Answer {
         let name = Name::parse(name).unwrap();
-        let op = Op::Open(Open { name, r#use: Use::WriteAndLock, create: None, lock_delay: LOCK_DELAY });
-        let ticket = self.with(|core, now| core.submit(now, op.clone(), None));
+        self.perform(Op::Open(Open::existing(name, Use::WriteAndLock))).await
+    }
+
+    async fn perform(&self, op: Op) -> Answer {
+        let ticket = self.with(|core, now| core.submit(now, op.clone().into()));
         for _ in 0..10_000 {
             let answer = self.state.lock().unwrap().1.iter().find(|(of, _)| *of == ticket).cloned();
             match answer {
@@ -263,6 +265,42 @@ async fn a_stopped_relay_sends_its_clients_to_the_next_and_leaves_its_cells() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn cached_reads_are_answered_beside_the_machine_until_somebody_writes() {
+    let world = World::new().await;
+    let relay = world.relay("p").await;
+    let (reader, writer) = (world.application(&[&relay], 1), world.application(&[&relay], 2));
+    let open = async |app: &Application| match app.ask("/ls/dev/x").await.result {
+        Ok(Reply::Opened { handle, .. }) => handle,
+        other => panic!("opened: {other:?}"),
+    };
+    let (handle, to_write) = (open(&reader).await, open(&writer).await);
+    let viewed = || relay.relay.view().expect("a proxy has one").hits();
+    let read = async || match reader.perform(Op::GetContentsAndStat(handle.clone())).await {
+        Answer { position: Some(position), result: Ok(Reply::Contents { contents, .. }), .. } => {
+            (contents, position)
+        }
+        other => panic!("read: {other:?}"),
+    };
+
+    for _ in 0..5 {
+        assert_eq!(read().await.0, "");
+    }
+    assert_eq!(viewed(), 3, "the cell, then the machine, then the view");
+    let asked = world.cells[0].with(|cell, _| cell.ops().len());
+    let contents = bytes::Bytes::from_static(b"new");
+    let write = Op::SetContents { handle: to_write, contents, if_generation: None };
+    let written = writer.perform(write).await.position.expect("of the cell");
+    let (contents, position) = read().await;
+
+    assert_eq!((contents, position), (bytes::Bytes::from_static(b"new"), written));
+    assert_eq!(world.cells[0].with(|cell, _| cell.ops().len()), asked + 2, "the write and one read");
+    read().await;
+    read().await;
+    assert_eq!((viewed(), relay.status().hits), (4, 6));
+    relay.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn operators_see_sessions_and_rates() {
     let world = World::new().await;
     let relay = world.relay("p").await;
@@ -358,8 +396,8 @@ async fn a_bad_name_is_an_answer_not_the_end() {
     let request = v1::Request {
         number: 1,
         settled_below: 1,
-        on_behalf: None,
         op: Some(v1::request::Op::Open(v1::Open { name: "nonsense".into(), r#use: 1, ..Default::default() })),
+        ..Default::default()
     };
     let bad = v1::Up { item: Some(v1::up::Item::Request(request)) };
     let keep_alive =

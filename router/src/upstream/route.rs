@@ -18,6 +18,16 @@ pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error>
         let owner = map.owner(&open.name);
         return owner.cloned().ok_or_else(|| other_namespace(map, &open.name));
     }
+    if let Op::CheckSequencer(sequencer) = op {
+        let body = sequencer
+            .claimed_body()
+            .map_err(|error| ErrorCode::SequencerInvalid.because(error.to_string()))?;
+        if !map.cells.contains_key(&body.cell) {
+            let detail = format!("a sequencer of cell {}, which is not served here", body.cell);
+            return Err(ErrorCode::SequencerInvalid.because(detail));
+        }
+        return Ok(body.cell);
+    }
     let Some(handle) = op.handle() else {
         let detail = format!("{} is not for any one cell", op.name());
         return Err(ErrorCode::InvalidArgument.because(detail));
@@ -34,7 +44,8 @@ pub(super) fn claimed(handle: &HandleToken) -> Result<HandleBody, Error> {
     handle.claimed_body().ok_or_else(|| ErrorCode::StaleHandle.because("not a handle"))
 }
 
-fn globalized(map: &PartitionMap, name: &Name) -> Result<Name, Error> {
+/// The name in the map's namespace, if it is given in the one that stands for it.
+pub(super) fn globalized(map: &PartitionMap, name: &Name) -> Result<Name, Error> {
     if name.namespace() != LOCAL || map.namespace == LOCAL {
         return Ok(name.clone());
     }

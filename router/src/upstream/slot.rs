@@ -24,6 +24,14 @@ pub(super) struct Slot {
     pub(super) begin_at: Option<Time>,
     /// The session was welcomed once.
     pub(super) was_welcomed: bool,
+    /// When something was asked or answered last, or the session began.
+    pub(super) used_at: Time,
+    /// The session is being ended because nobody needs it.
+    pub(super) is_resting: bool,
+    /// A session rested here: the next begins when something is asked.
+    pub(super) begins_at_use: bool,
+    /// Requests that wait for the end of the session that rests.
+    pub(super) held_back: Vec<Asked>,
     /// Attempts of earlier sessions.
     attempts_before: u64,
     /// Attempts, those of earlier sessions included.
@@ -40,6 +48,10 @@ impl Slot {
             asked: BTreeMap::new(),
             begin_at: None,
             was_welcomed: false,
+            used_at: Time::ZERO,
+            is_resting: false,
+            begins_at_use: false,
+            held_back: Vec::new(),
             attempts_before: 0,
             attempts: 0,
             keep_alives_before: 0,
@@ -50,6 +62,7 @@ impl Slot {
         assert!(self.client.is_none(), "one session at a cell at a time");
         self.begin_at = None;
         self.was_welcomed = false;
+        self.used_at = now;
         self.attempts_before = self.attempts;
         self.client = Some(Box::new(ClientCore::new(now, config)));
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use hasp_proto::client::{Attempt, Event, Status};
+use hasp_proto::client::{Ask, Attempt, Event, Status};
 use hasp_proto::error::ErrorCode;
+use hasp_proto::event::EventMask;
 use hasp_proto::handle::{HandleBody, HandleKey, HandleToken};
 use hasp_proto::id::{CellName, Claim, Epoch, Instance, RequestNumber, SessionId, SessionKey};
 use hasp_proto::limits::LOCK_DELAY;
@@ -35,7 +36,7 @@ fn application(hosts: Hosts) -> Played {
 
 fn open(name: &str) -> Op {
     let name = Name::parse(name).expect("good");
-    Op::Open(Open { name, r#use: Use::Read, create: None, lock_delay: LOCK_DELAY })
+    Op::Open(Open::existing(name, Use::Read))
 }
 
 fn handle(cell_name: &str, session: SessionId) -> HandleToken {
@@ -49,6 +50,8 @@ fn handle(cell_name: &str, session: SessionId) -> HandleToken {
         opened_by: RequestNumber(1),
         epoch: Epoch(1),
         lock_delay: LOCK_DELAY,
+        events: EventMask::NONE,
+        ephemeral: false,
     })
 }
 
@@ -95,7 +98,13 @@ impl Played {
                     self.hellos.push((link.clone(), hello.key));
                     let lease = Duration::from_secs(12);
                     let grant = Grant { held: Duration::ZERO, session: lease, cache: lease };
-                    let welcome = Welcome { session: hello.key.id(), resumed: false, grant, master_of: None };
+                    let welcome = Welcome {
+                        session: hello.key.id(),
+                        resumed: false,
+                        grant,
+                        master_of: None,
+                        handle_key: None,
+                    };
                     self.core.received(now, &link, Down::Welcome(welcome));
                 }
                 Output::Send(link, Up::Request(request)) => self.requests.push((link, request)),
@@ -108,7 +117,7 @@ impl Played {
     }
 
     fn submit(&mut self, now: Time, op: Op, on_behalf: Option<OnBehalf>) -> Ticket {
-        let ticket = self.core.submit(now, op, on_behalf);
+        let ticket = self.core.submit(now, Ask { on_behalf, ..op.into() });
         self.play(now);
         ticket
     }
@@ -116,7 +125,7 @@ impl Played {
     /// The host of the last request answers it with an error.
     fn refuse_last(&mut self, now: Time, code: ErrorCode) {
         let (link, request) = self.requests.last().cloned().expect("asked");
-        let answer = Answer { number: request.number, position: None, result: Err(code.because("played")) };
+        let answer = Answer::plain(request.number, Err(code.because("played")));
         self.core.received(now, &link, Down::Answer(answer));
         self.play(now);
     }
@@ -361,11 +370,98 @@ fn an_answer_comes_with_the_ticket_of_its_request() {
     let second = played.submit(t(0), open("/ls/dev/b/x"), None);
     let (link, request) = played.requests[1].clone();
 
-    let answer = Answer { number: request.number, position: None, result: Ok(Reply::Noted) };
+    let answer = Answer::plain(request.number, Ok(Reply::Noted));
     played.core.received(t(10), &link, Down::Answer(answer));
     played.play(t(10));
 
     assert_eq!(played.answers.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), [second]);
     assert_eq!(played.core.waiting(), 1);
     assert_eq!(played.core.cell_of(first), Some(&cell("a")));
+}
+
+/// Ends the session's stream, as a host does that was told of the session's end.
+fn hang_up(played: &mut Played, now: Time) {
+    let link = played.connects.last().expect("connected").0.clone();
+    played.core.disconnected(now, &link);
+    played.play(now);
+}
+
+#[test]
+fn a_session_that_rests_is_followed_by_another_at_the_next_use_and_nothing_is_told() {
+    for hosts in [Hosts::One(vec!["p:1".into()]), Hosts::Cells(map())] {
+        let mut played = application(hosts);
+        played.submit(t(0), open("/ls/dev/x"), None);
+        played.refuse_last(t(5), ErrorCode::NotFound);
+        let at = played.connects[0].0.cell.clone();
+        assert_eq!(played.core.idle_since(at.as_ref()), Some(t(5)));
+
+        played.core.rest(t(60_005), at.as_ref());
+        played.play(t(60_005));
+        hang_up(&mut played, t(60_006));
+        assert_eq!(played.core.sessions().count(), 0);
+        let told = played.events.len();
+        played.submit(t(70_000), open("/ls/dev/x"), None);
+
+        assert_eq!(played.requests.len(), 2);
+        assert_ne!(played.hellos[0].1, played.hellos[1].1, "a session of its own");
+        let is_end = |(_, event): &(_, Event)| matches!(event, Event::Closed | Event::Expired(_));
+        assert!(!played.events.iter().any(is_end));
+        assert!(told < played.events.len(), "the new one is told of");
+    }
+}
+
+#[test]
+fn what_is_asked_while_a_session_comes_to_its_end_waits_for_the_next() {
+    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    played.submit(t(0), open("/ls/dev/x"), None);
+    played.refuse_last(t(5), ErrorCode::NotFound);
+    let old = handle("a", played.hellos[0].1.id());
+
+    played.core.rest(t(10), None);
+    played.play(t(10));
+    let cancelled = played.submit(t(11), open("/ls/dev/y"), None);
+    let waiting = played.submit(t(11), open("/ls/dev/z"), None);
+    let of_the_old = played.submit(t(11), Op::GetStat(old), None);
+    played.core.cancel(t(12), cancelled);
+    played.play(t(12));
+    assert_eq!(played.requests.len(), 1, "the host has not closed the stream yet");
+    hang_up(&mut played, t(13));
+
+    assert_eq!(played.requests.len(), 2);
+    assert!(matches!(&played.requests[1].1.op, Op::Open(open) if open.name.component() == "z"));
+    assert_eq!(played.code(cancelled), Some(ErrorCode::Cancelled));
+    assert_eq!(played.code(of_the_old), Some(ErrorCode::SessionExpired));
+    assert_eq!(played.code(waiting), None, "it is under way");
+}
+
+#[test]
+fn a_session_with_a_request_under_way_does_not_rest() {
+    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    played.submit(t(0), open("/ls/dev/x"), None);
+    assert_eq!(played.core.idle_since(None), None);
+
+    played.core.rest(t(60_000), None);
+    played.play(t(60_000));
+    played.submit(t(60_001), open("/ls/dev/y"), None);
+
+    assert_eq!(played.requests.len(), 2);
+    assert_eq!(played.hellos.len(), 1);
+}
+
+#[test]
+fn an_end_while_a_session_rests_is_an_end() {
+    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    played.submit(t(0), open("/ls/dev/x"), None);
+    played.refuse_last(t(5), ErrorCode::NotFound);
+
+    played.core.rest(t(10), None);
+    played.play(t(10));
+    let waiting = played.submit(t(11), open("/ls/dev/y"), None);
+    played.core.end(t(12));
+    played.play(t(12));
+    hang_up(&mut played, t(13));
+
+    assert_eq!(played.code(waiting), Some(ErrorCode::SessionExpired));
+    assert!(played.core.is_over());
+    assert!(matches!(played.events.last(), Some((None, Event::Closed))));
 }

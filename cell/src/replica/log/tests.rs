@@ -71,7 +71,7 @@ async fn every_torn_prefix_opens_with_whole_entries_only() {
     let contents = std::fs::read(&chunk).unwrap();
 
     for length in 0..contents.len() {
-        let torn = tempfile::tempdir().unwrap();
+        let torn = scratch();
         std::fs::write(torn.path().join(chunk.file_name().unwrap()), &contents[..length]).unwrap();
 
         let mut log = DiskLog::open(torn.path()).unwrap();
@@ -173,4 +173,96 @@ async fn a_commit_that_the_log_cannot_hold_is_left_out() {
     log.save_committed(Some(log_id(1, 0))).await.unwrap();
 
     assert_eq!(log.read_committed().await.unwrap(), Some(log_id(1, 1)));
+}
+
+use crate::replica::readers::{LogContents, RecordedLog, Step, open_log, record_log};
+
+/// A directory for logs that only need to look like files: of hundreds of them, none is worth an fsync.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Puts the first `length` bytes of a log's files into a directory: later files are not there yet, but for one that
+/// holds `next`.
+fn put_prefix(dir: &Path, recorded: &RecordedLog, length: u64, next: Option<&[u8]>) {
+    let mut left = usize::try_from(length).unwrap();
+    let mut files = recorded.chunks.iter();
+    for (name, contents) in files.by_ref() {
+        let taken = left.min(contents.len());
+        std::fs::write(dir.join(name), &contents[..taken]).unwrap();
+        left -= taken;
+        if left == 0 {
+            break;
+        }
+    }
+    if let (Some((name, _)), Some(next)) = (files.next(), next) {
+        std::fs::write(dir.join(name), next).unwrap();
+    }
+}
+
+/// Opens what a crash left of a log, which must be the log as it was at `length` bytes.
+fn check_prefix(recorded: &RecordedLog, length: u64, next: Option<&[u8]>) {
+    let torn = scratch();
+    put_prefix(torn.path(), recorded, length, next);
+
+    let found = open_log(torn.path()).unwrap_or_else(|error| panic!("cut at {length}, {next:?}: {error}"));
+
+    let at = recorded.steps.iter().rposition(|step| step.bytes <= length).unwrap_or(0);
+    let before = &recorded.steps[at].contents;
+    // A step may be two records, of which the first is whole.
+    let after = recorded.steps.get(at + 1).map_or(before, |step: &Step| &step.contents);
+    let committed = found.committed;
+    assert!(committed == before.committed || committed == after.committed, "cut at {length}: {committed:?}");
+    let same = |other: &LogContents| LogContents { committed, ..other.clone() } == found;
+    assert!(same(before) || same(after), "cut at {length}: {found:?}\nis neither {before:?}\nnor {after:?}");
+}
+
+#[test]
+fn every_torn_prefix_of_a_history_opens_as_the_log_was_then() {
+    let recorded = record_log(tempfile::tempdir().unwrap().path());
+    assert!(recorded.chunks.len() > 2, "several files: {:?}", recorded.chunks);
+    let whole = recorded.steps.last().unwrap().bytes;
+
+    for length in 0..=whole {
+        check_prefix(&recorded, length, None);
+    }
+}
+
+#[test]
+fn a_crash_while_the_log_begins_a_new_file_loses_nothing() {
+    let recorded = record_log(tempfile::tempdir().unwrap().path());
+    let mut end = 0;
+    for (_, contents) in &recorded.chunks[..recorded.chunks.len() - 1] {
+        end += contents.len() as u64;
+        // The new file is there before the end of the one before it is on disk; whole or torn, that is the tail.
+        for length in [end, end - 1, end - 20] {
+            for next in [&[][..], &[0; 64], &contents[..10]] {
+                check_prefix(&recorded, length, Some(next));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_without_one_of_its_files_or_with_a_short_one_is_refused_unless_it_is_the_last() {
+    let recorded = record_log(tempfile::tempdir().unwrap().path());
+    let last = recorded.chunks.len() - 1;
+    for missing in 0..last {
+        for cut in [None, Some(0), Some(recorded.chunks[missing].1.len() / 2)] {
+            let dir = tempfile::tempdir().unwrap();
+            for (at, (name, contents)) in recorded.chunks.iter().enumerate() {
+                match (at == missing, cut) {
+                    (true, None) => {}
+                    (true, Some(length)) => {
+                        std::fs::write(dir.path().join(name), &contents[..length]).unwrap()
+                    }
+                    (false, _) => std::fs::write(dir.path().join(name), contents).unwrap(),
+                }
+            }
+
+            let opened = open_log(dir.path());
+
+            assert!(opened.is_err(), "file {missing} cut to {cut:?}: {opened:?}");
+        }
+    }
 }

@@ -109,7 +109,7 @@ async fn a_hand_over_ends_mastery_at_once_and_another_leads_soon() {
     let (first, token) = world.leader().await;
     let began = tokio::time::Instant::now();
 
-    let second = world.replica(first).hand_over().await.unwrap();
+    let second = world.replica(first).hand_over(&[]).await.unwrap();
 
     assert_ne!(first, second);
     assert!(began.elapsed() < world.timing().election_min, "{:?}", began.elapsed());
@@ -121,10 +121,92 @@ async fn a_hand_over_ends_mastery_at_once_and_another_leads_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_follower_that_cannot_take_over_is_passed_over_for_another() {
+    let mut world = World::founded(3).await;
+    let (leader, _) = world.leader().await;
+    let [gone, there] = others(leader);
+    // In a tie the lower id is asked first: make the one that is asked first the one that is gone.
+    world.cuts.isolate(gone, 3);
+    let began = tokio::time::Instant::now();
+
+    let successor = world.replica(leader).hand_over(&[]).await.unwrap();
+
+    assert_eq!(successor, there);
+    // A quarter of the lease for the one that does not answer, and less than it takes to miss a leader.
+    assert!(began.elapsed() >= world.timing().election_max / 4, "{:?}", began.elapsed());
+    assert!(began.elapsed() < world.timing().election_max / 4 + world.timing().election_min / 2);
+    world.cuts.mend();
+    world.crash(gone).await;
+    world.start(gone).await;
+    world.put("after").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_holds_its_vote_after_a_start_is_passed_over_for_another() {
+    let mut world = World::founded(3).await;
+    let (leader, _) = world.leader().await;
+    let [restarted, there] = others(leader);
+    world.crash(restarted).await;
+    world.start(restarted).await;
+    world.put("seen by all").await;
+    world.until_all_have(&["seen by all".to_owned()]).await;
+    let began = tokio::time::Instant::now();
+
+    let successor = world.replica(leader).hand_over(&[]).await.unwrap();
+
+    assert_eq!(successor, there);
+    assert!(began.elapsed() < world.timing().election_min, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_would_have_to_be_passed_over_is_found_out_before_the_hand_over() {
+    let mut world = World::founded(3).await;
+    let (leader, token) = world.leader().await;
+    let [restarted, there] = others(leader);
+    assert_eq!(world.replica(leader).willing_successors().await, [restarted, there]);
+    world.crash(restarted).await;
+    assert_eq!(world.replica(leader).willing_successors().await, [there], "gone");
+    world.start(restarted).await;
+    world.until("an answer", |world| world.replica(restarted).status().applied.is_some()).await;
+
+    let willing = world.replica(leader).willing_successors().await;
+
+    assert_eq!(willing, [there], "holds its vote");
+    assert_eq!(world.leader_now(), Some((leader, token)), "asking changes nothing");
+    let began = tokio::time::Instant::now();
+    assert_eq!(world.replica(leader).hand_over(&willing).await, Ok(there));
+    assert!(began.elapsed() < world.timing().heartbeat, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hand_over_that_nobody_takes_ends_in_time_and_leaves_nobody_in_charge() {
+    let world = World::founded(3).await;
+    let (leader, token) = world.leader().await;
+    world.cuts.isolate(leader, 3);
+    let began = tokio::time::Instant::now();
+
+    let outcome = world.replica(leader).hand_over(&[]).await;
+
+    let Err(HandOverError::NotTaken { asked }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(asked.len(), 2);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(world.replica(leader).lease_end(), None);
+    let refused = world.replica(leader).propose(token, Bytes::from_static(b"late")).await;
+    assert!(matches!(refused, Err(ProposeError::NotLeader { .. })), "{refused:?}");
+    assert_ne!(world.leader().await.0, leader, "the others elect one of themselves");
+}
+
+/// The two that do not lead, the lower id first.
+fn others(leader: u64) -> [u64; 2] {
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    others.try_into().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
 async fn handing_over_without_a_follower_is_refused() {
     let world = World::founded(1).await;
 
-    assert_eq!(world.replica(1).hand_over().await, Err(HandOverError::NoFollower));
+    assert_eq!(world.replica(1).hand_over(&[]).await, Err(HandOverError::NoFollower));
 }
 
 #[tokio::test(start_paused = true)]

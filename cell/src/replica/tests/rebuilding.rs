@@ -84,3 +84,61 @@ async fn a_rebuild_goes_on_after_a_crash_in_the_middle_of_it() {
     world.until("rebuilt", |world| world.replica(follower).status().standing == Standing::Member).await;
     world.until_all_have(&names(0..30)).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_lost_its_disk_gets_the_snapshot_when_the_log_is_purged() {
+    let mut world = World::new(3);
+    world.config.snapshot_after = 20;
+    world.config.keep_after_snapshot = 5;
+    world.start_all().await;
+    let follower = world.follower().await;
+    for item in names(0..100) {
+        world.put(&item).await;
+    }
+    let (leader, _) = world.leader().await;
+    let purged =
+        |world: &World| world.replica(leader).status().purged.is_some_and(|purged| purged.index > 50);
+    world.until("purged log", purged).await;
+    world.lose_disk(follower).await;
+
+    world.start(follower).await;
+
+    world.until("rebuilt", |world| world.replica(follower).status().standing == Standing::Member).await;
+    assert!(world.replica(follower).status().snapshot.is_some(), "the log alone does not reach back");
+    world.put("after").await;
+    let mut all = names(0..100);
+    all.push("after".to_owned());
+    world.until_all_have(&all).await;
+
+    // What it got is on its own disk: it comes back with it alone.
+    world.crash(follower).await;
+    for id in (1..=3).filter(|id| *id != follower) {
+        world.crash(id).await;
+    }
+    world.start(follower).await;
+    assert!(world.items(follower).len() >= 100 - 5, "{} items", world.items(follower).len());
+    for id in (1..=3).filter(|id| *id != follower) {
+        world.start(id).await;
+    }
+    world.until_all_have(&all).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cell_whose_disks_are_replaced_one_after_the_other_keeps_everything() {
+    let mut world = World::new(3);
+    world.config.snapshot_after = 20;
+    world.config.keep_after_snapshot = 5;
+    world.start_all().await;
+    let mut all = Vec::new();
+    for id in 1..=3 {
+        for item in names(all.len()..all.len() + 40) {
+            world.put(&item).await;
+            all.push(item);
+        }
+        world.lose_disk(id).await;
+        world.start(id).await;
+        world.until("rebuilt", |world| world.replica(id).status().standing == Standing::Member).await;
+    }
+
+    world.until_all_have(&all).await;
+}

@@ -70,7 +70,7 @@ async fn fault(world: &mut World, rng: &mut Rng) {
         5 => world.cuts.mend(),
         _ => {
             if let Some((leader, _)) = world.leader_now() {
-                let _taken_or_not = world.replica(leader).hand_over().await;
+                let _taken_or_not = world.replica(leader).hand_over(&[]).await;
             }
         }
     }

@@ -317,6 +317,6 @@ fn a_client_with_a_session_of_its_own_falls_back_to_it_when_its_proxy_goes() {
     world.end(PROXY, EndCause::Failed);
 
     assert_eq!(orphans(&world), [], "it holds nothing that a claim window would be for");
-    let newer = Speaker { session: 1, via: None, claim: 3 };
+    let newer = Speaker { claim: 3, ..own(1) };
     assert!(matches!(world.write(newer, set(holder, "y")), Outcome::Written { .. }));
 }

@@ -17,10 +17,37 @@ fn roots(world: &World) -> Vec<&str> {
 fn each_cell_plants_the_directories_it_owns_and_the_roots_of_the_children_it_owns() {
     let (a, b) = (World::of("a", SPLIT), World::of("b", SPLIT));
 
-    assert_eq!(names(&a), ["/ls/dev", "/ls/dev/p", "/ls/dev/p/x"]);
+    let system = ["/ls/dev/.hasp", "/ls/dev/acl"];
+    let acls = ["/ls/dev/acl/admin", "/ls/dev/acl/everyone"];
+    assert_eq!(names(&a), [&["/ls/dev"], &system[..], &["/ls/dev/p"], &acls, &["/ls/dev/p/x"]].concat());
     assert_eq!(roots(&a), ["/ls/dev/p/x/q/y"]);
     assert_eq!(names(&b), ["/ls/dev/p/x/q", "/ls/dev/p/x/q/y"]);
     assert_eq!(roots(&b), ["/ls/dev/p/x"]);
+}
+
+#[test]
+fn the_systems_own_nodes_are_readable_by_all_and_to_be_changed_by_admin_only() {
+    let a = World::of("a", SPLIT);
+
+    for text in ["/ls/dev/.hasp", "/ls/dev/acl", "/ls/dev/acl/admin", "/ls/dev/acl/everyone"] {
+        assert_eq!(*a.node(text).acls, acls("everyone", "admin", "admin"), "{text}");
+    }
+    assert_eq!(a.node("/ls/dev/acl/everyone").contents, "*\n");
+    assert_eq!(a.node("/ls/dev/acl/admin").contents, "admin\n");
+    assert_eq!(*a.node("/ls/dev").acls, acls("everyone", "everyone", "admin"));
+}
+
+#[test]
+fn a_rule_for_the_directory_of_the_acls_puts_its_files_into_the_other_cell() {
+    let rules = &[("/ls/dev", "a"), ("/ls/dev/acl", "b")];
+    let (a, b) = (World::of("a", rules), World::of("b", rules));
+
+    assert_eq!(names(&a), ["/ls/dev", "/ls/dev/.hasp", "/ls/dev/acl"]);
+    assert_eq!(names(&b), ["/ls/dev/acl/admin", "/ls/dev/acl/everyone"]);
+    assert_eq!(*a.node("/ls/dev/acl").acls, acls("everyone", "admin", "admin"));
+    let denied = b.state.check_access(&name("/ls/dev/acl"), "alice", Access::Write);
+    assert_eq!(denied.expect_err("of its root record too").code, ErrorCode::PermissionDenied);
+    assert_eq!(b.state.check_access(&name("/ls/dev/acl"), "admin", Access::Write), Ok(()));
 }
 
 #[test]

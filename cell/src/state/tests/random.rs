@@ -1,11 +1,24 @@
 //! Random logs: the invariants hold after every command, a replay and a restored snapshot go the same way, and
-//! the locks are those of a model so naive that it can be checked by eye.
+//! locks and ephemeral nodes are those of models so naive that they can be checked by eye.
 
 use proptest::prelude::*;
 
 use super::*;
 
-const NAMES: [&str; 5] = ["/ls/dev/d", "/ls/dev/f", "/ls/dev/d/f", "/ls/dev/d/g", "/ls/dev/d/e"];
+const NAMES: [&str; 7] = [
+    "/ls/dev/d",
+    "/ls/dev/f",
+    "/ls/dev/d/f",
+    "/ls/dev/d/g",
+    "/ls/dev/d/e",
+    "/ls/dev/acl/ops",
+    "/ls/dev/.hasp/quotas",
+];
+/// Good for any file, an ACL, quotas.
+const CONTENTS: [&str; 5] =
+    ["somebody", "admin\n# x", "/ls/dev/d nodes=2 bytes=12", "/ls/dev nodes=8\n/ls/dev/d bytes=9", "a\0b"];
+const ACLS: [&str; 4] = ["everyone", "admin", "ops", "missing"];
+const PRINCIPALS: [&str; 2] = ["somebody", "admin"];
 const CLIENTS: u8 = 5;
 const PROXIES: [u8; 2] = [101, 102];
 
@@ -21,13 +34,23 @@ enum Step {
     Settle(u8, u64),
     EndDelay(usize),
     OrphanEnd(usize),
+    Claim(u8, u8, u64),
+    Reap(usize),
+    RaiseLeaseMax(u64),
+    TakeChecksum,
+    /// Of the last note taken.
+    CompareChecksum,
     Write(Speaker, u64, u64, Act, usize, u64),
+    /// The same, if the lock of the file is held as it was, or as it never was.
+    Guarded(Speaker, u64, Act, usize, bool),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Create(NodeKind, bool),
-    Set(Option<u64>),
+    Create(NodeKind, bool, bool, usize),
+    OpenEphemeral(Use),
+    Set(Option<u64>, usize),
+    SetAcl(usize, usize, usize),
     Delete,
     Acquire(LockMode),
     Release,
@@ -36,14 +59,24 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        3 => (prop_oneof![Just(NodeKind::File), Just(NodeKind::Directory)], any::<bool>())
-            .prop_map(|(kind, must)| Act::Create(kind, must)),
-        2 => prop::option::of(1..20_u64).prop_map(Act::Set),
+        5 => (kind(), any::<bool>(), any::<bool>(), 0..CONTENTS.len())
+            .prop_map(|(kind, must, ephemeral, contents)| Act::Create(kind, must, ephemeral, contents)),
+        2 => r#use().prop_map(Act::OpenEphemeral),
+        4 => (prop::option::weighted(0.2, 1..20_u64), 0..CONTENTS.len()).prop_map(|(a, b)| Act::Set(a, b)),
+        1 => (0..ACLS.len(), 0..ACLS.len(), 0..ACLS.len()).prop_map(|(a, b, c)| Act::SetAcl(a, b, c)),
         1 => Just(Act::Delete),
         4 => mode().prop_map(Act::Acquire),
         1 => Just(Act::Release),
-        1 => Just(Act::Close),
+        2 => Just(Act::Close),
     ]
+}
+
+fn kind() -> impl Strategy<Value = NodeKind> {
+    prop_oneof![Just(NodeKind::File), Just(NodeKind::Directory)]
+}
+
+fn r#use() -> impl Strategy<Value = Use> {
+    prop_oneof![Just(Use::Read), Just(Use::WriteAndLock), Just(Use::ChangeAcl)]
 }
 
 fn mode() -> impl Strategy<Value = LockMode> {
@@ -56,7 +89,13 @@ fn cause() -> impl Strategy<Value = EndCause> {
 
 fn speaker() -> impl Strategy<Value = Speaker> {
     let via = prop_oneof![Just(None), Just(Some(PROXIES[0])), Just(Some(PROXIES[1]))];
-    (1..=CLIENTS, via, 1..4_u64).prop_map(|(session, via, claim)| Speaker { session, via, claim })
+    let principal = 0..PRINCIPALS.len();
+    (1..=CLIENTS, via, 1..4_u64, principal).prop_map(|(session, via, claim, principal)| Speaker {
+        session,
+        via,
+        claim,
+        principal: PRINCIPALS[principal],
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -73,11 +112,27 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..=CLIENTS, 0..30_u64).prop_map(|(session, below)| Step::Settle(session, below)),
         1 => (0..4_usize).prop_map(Step::EndDelay),
         1 => (0..4_usize).prop_map(Step::OrphanEnd),
+        1 => (1..=CLIENTS, proxy(), 1..4_u64).prop_map(|(a, b, c)| Step::Claim(a, b, c)),
+        3 => (0..4_usize).prop_map(Step::Reap),
+        1 => (0..90_u64).prop_map(Step::RaiseLeaseMax),
+        1 => Just(Step::TakeChecksum),
+        1 => Just(Step::CompareChecksum),
+        2 => (speaker(), 1..30_u64, act(), 0..NAMES.len(), any::<bool>())
+            .prop_map(|(a, b, c, d, e)| Step::Guarded(a, b, c, d, e)),
         30 => write.prop_map(|(a, b, c, d, e, f)| Step::Write(a, b, c, d, e, f)),
     ]
 }
 
 impl World {
+    /// One with an ACL and quotas to run into.
+    fn ruled() -> Self {
+        let mut world = Self::new();
+        world.session(100, Role::Client);
+        world.put(100, NAMES[5], CONTENTS[0]);
+        world.put(100, NAMES[6], CONTENTS[2]);
+        world
+    }
+
     fn command(&self, step: &Step) -> Command {
         match step {
             Step::Epoch | Step::WrongEpoch => Command::MasterEpoch { replica: 2, genesis: None },
@@ -100,8 +155,34 @@ impl World {
                 let (session, orphaned_at) = self.state.orphans().nth(*which).unwrap_or((id(1), 0));
                 Command::OrphanEnd { session, orphaned_at }
             }
+            Step::Claim(session, via, claim) => {
+                Command::ClaimClient { session: id(*session), via: id(*via), claim: Claim(*claim) }
+            }
+            Step::Reap(which) => {
+                let abandoned = self.state.abandoned().nth(*which);
+                let (name, instance) = abandoned.unwrap_or((name(NAMES[*which]), Instance(*which as u64)));
+                Command::Reap { name, instance }
+            }
+            Step::RaiseLeaseMax(seconds) => Command::RaiseLeaseMax(Duration::from_secs(*seconds)),
+            Step::TakeChecksum => Command::TakeChecksum,
+            Step::CompareChecksum => {
+                let (index, checksum) = self.checksums.last().copied().unwrap_or_default();
+                Command::CompareChecksum { index, checksum }
+            }
             Step::Write(speaker, number, settled_below, act, place, opened_by) => {
                 client_write(*speaker, *number, *settled_below, self.act(*act, NAMES[*place], *opened_by))
+            }
+            Step::Guarded(speaker, number, act, place, stands) => {
+                let write = client_write(*speaker, *number, 0, self.act(*act, NAMES[*place], 1));
+                let Command::ClientWrite(mut write) = write else { unreachable!() };
+                let node = self.state.node(&name(FILE));
+                write.guard = node.map(|node| Guard {
+                    name: name(FILE),
+                    instance: node.instance,
+                    mode: node.lock.mode().unwrap_or(LockMode::Shared),
+                    lock_generation: if *stands { node.lock_generation } else { Generation(0) },
+                });
+                Command::ClientWrite(write)
             }
         }
     }
@@ -109,14 +190,22 @@ impl World {
     fn act(&self, act: Act, text: &str, opened_by: u64) -> Write {
         let holder = self.handle(text, opened_by);
         match act {
-            Act::Create(kind, must) => {
-                let contents = Bytes::new();
-                Write::Create(Create { name: name(text), must, kind, contents, ephemeral: false, acls: None })
-            }
-            Act::Set(if_generation) => Write::SetContents {
+            Act::Create(kind, must, ephemeral, contents) => create_with(text, kind, |create| {
+                let is_file = kind == NodeKind::File;
+                let contents = if is_file { CONTENTS[contents].as_bytes() } else { b"" };
+                (create.must, create.ephemeral) = (must, ephemeral);
+                create.contents = Bytes::from_static(contents);
+            }),
+            Act::OpenEphemeral(r#use) => Write::OpenEphemeral { holder, r#use },
+            Act::Set(if_generation, contents) => Write::SetContents {
                 holder,
-                contents: Bytes::from_static(b"contents"),
+                contents: Bytes::from_static(CONTENTS[contents].as_bytes()),
                 if_generation: if_generation.map(Generation),
+            },
+            Act::SetAcl(read, write, change) => Write::SetAcl {
+                holder,
+                acls: acls(ACLS[read], ACLS[write], ACLS[change]),
+                if_generation: None,
             },
             Act::Delete => Write::Delete { holder },
             Act::Acquire(mode) => Write::Acquire { holder, mode },
@@ -132,6 +221,17 @@ impl World {
                 let epoch = self.state.epoch().next();
                 self.apply(LogEntry { epoch, commands: vec![command] }).remove(0)
             }
+            Step::TakeChecksum => {
+                let outcome = self.run(command);
+                let Outcome::ChecksumTaken { index, checksum } = outcome else { panic!("{outcome:?}") };
+                self.checksums.push((index, checksum));
+                outcome
+            }
+            Step::CompareChecksum => {
+                let outcome = self.run(command);
+                assert_eq!(outcome, Outcome::Noted, "a replica agrees with itself");
+                outcome
+            }
             _ => self.run(command),
         }
     }
@@ -144,7 +244,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..120),
         cut in 0..120_usize,
     ) {
-        let mut world = World::new();
+        let mut world = World::ruled();
         let mut before_cut = (world.state.clone(), world.state.checksum(), world.log.len());
         for (place, step) in steps.iter().enumerate() {
             let before = world.state.clone();
@@ -185,7 +285,7 @@ proptest! {
     /// P-SEQ: what a name shows of one kind of number never falls, through delete and re-create.
     #[test]
     fn numbers_of_a_name_never_fall(steps in prop::collection::vec(step(), 1..120)) {
-        let mut world = World::new();
+        let mut world = World::ruled();
         let mut highest: BTreeMap<&str, [u64; 4]> = BTreeMap::new();
         for step in &steps {
             world.step(step);
@@ -197,6 +297,21 @@ proptest! {
                 prop_assert!(now[0] >= seen[0] && now[1] >= seen[1] && now[2] >= seen[2] && now[3] >= seen[3]);
                 *seen = now;
             }
+        }
+    }
+
+    /// An ephemeral node is abandoned exactly while the model says so, and only then it is reaped.
+    #[test]
+    fn ephemeral_nodes_are_those_of_the_naive_model(
+        steps in prop::collection::vec((1..4_u8, 0..OPENED.len(), open_step()), 1..100),
+    ) {
+        let mut world = World::new();
+        for session in 1..4 {
+            world.session(session, Role::Client);
+        }
+        let mut model = Opened::default();
+        for (session, place, step) in steps {
+            model.check(&mut world, session, OPENED[place], step);
         }
     }
 
@@ -292,8 +407,9 @@ impl Model {
                 let generation = world.lock_generation(FILE);
                 let was_free = self.holders.is_empty();
                 let verdict = match world.acquire(own(session), FILE, opened_by, mode) {
-                    Outcome::Acquired { lock_generation } => {
+                    Outcome::Acquired { lock_generation, is_first } => {
                         assert_eq!(lock_generation > generation, was_free, "grows only from free to held");
+                        assert_eq!(is_first, was_free);
                         Verdict::Acquired
                     }
                     Outcome::LockHeld => Verdict::Held,
@@ -345,5 +461,116 @@ impl Model {
         self.marks.dedup();
         let running: Vec<u64> = lock.delays().map(|(began, _)| began).collect();
         assert_eq!(running, self.marks);
+    }
+}
+
+/// A directory, and what is in it.
+const OPENED: [&str; 3] = ["/ls/dev/d", "/ls/dev/d/d", "/ls/dev/d/d/f"];
+
+#[derive(Clone, Copy, Debug)]
+enum OpenStep {
+    Create(bool),
+    Open,
+    /// The first handle of the session, if there is one.
+    Close,
+    Delete,
+    End(EndCause),
+    Reap,
+}
+
+fn open_step() -> impl Strategy<Value = OpenStep> {
+    prop_oneof![
+        5 => prop::bool::weighted(0.7).prop_map(OpenStep::Create),
+        3 => Just(OpenStep::Open),
+        4 => Just(OpenStep::Close),
+        1 => Just(OpenStep::Delete),
+        2 => cause().prop_map(OpenStep::End),
+        3 => Just(OpenStep::Reap),
+    ]
+}
+
+/// Session, request.
+type OpenHandle = (u8, u64);
+
+/// Nodes as a map to lists of handles.
+#[derive(Debug, Default)]
+struct Opened {
+    /// Whether it is ephemeral, and the handles.
+    nodes: BTreeMap<&'static str, (bool, Vec<OpenHandle>)>,
+}
+
+impl Opened {
+    fn is_childless(&self, text: &str) -> bool {
+        !self.nodes.keys().any(|other| other.len() > text.len() && other.starts_with(text))
+    }
+
+    fn is_abandoned(&self, text: &str) -> bool {
+        let is_unopened = |(ephemeral, handles): &(bool, Vec<_>)| *ephemeral && handles.is_empty();
+        self.nodes.get(text).is_some_and(is_unopened) && self.is_childless(text)
+    }
+
+    fn check(&mut self, world: &mut World, session: u8, text: &'static str, step: OpenStep) {
+        let holder = world.handle(text, world.numbers.get(&session).map_or(1, |number| number + 1));
+        let number = holder.opened_by.0;
+        let parent_is_there = text == OPENED[0] || self.nodes.contains_key(&text[..text.len() - 2]);
+        match step {
+            OpenStep::Create(ephemeral) => {
+                let kind = if text == OPENED[2] { NodeKind::File } else { NodeKind::Directory };
+                world.write(own(session), create_with(text, kind, |create| create.ephemeral = ephemeral));
+                if parent_is_there && !self.nodes.contains_key(text) {
+                    let handles = if ephemeral { vec![(session, number)] } else { vec![] };
+                    self.nodes.insert(text, (ephemeral, handles));
+                }
+            }
+            OpenStep::Open => {
+                world.write(own(session), Write::OpenEphemeral { holder, r#use: Use::Read });
+                if let Some((true, handles)) = self.nodes.get_mut(text) {
+                    handles.push((session, number));
+                }
+            }
+            OpenStep::Close => {
+                let handles = self.nodes.get_mut(text).map(|(_, handles)| handles);
+                let Some(handles) = handles else { return };
+                let Some(place) = handles.iter().position(|handle| handle.0 == session) else { return };
+                let (_, opened_by) = handles.remove(place);
+                let holder = world.handle(text, opened_by);
+                world.write(own(session), Write::CloseHandle { holder });
+            }
+            OpenStep::Delete => {
+                // Through a handle that the session has, as the state refuses others.
+                let handle = match self.nodes.get(text) {
+                    Some((true, handles)) => handles.iter().find(|handle| handle.0 == session),
+                    Some((false, _)) => Some(&(session, 1)),
+                    None => None,
+                };
+                let Some((_, opened_by)) = handle else { return };
+                let is_deleted = world.delete(own(session), text, *opened_by) == Outcome::Deleted;
+                assert_eq!(is_deleted, self.is_childless(text));
+                if is_deleted {
+                    self.nodes.remove(text);
+                }
+            }
+            OpenStep::End(cause) => {
+                world.end(session, cause);
+                world.session(session, Role::Client);
+                for (_, handles) in self.nodes.values_mut() {
+                    handles.retain(|handle| handle.0 != session);
+                }
+            }
+            OpenStep::Reap => {
+                let reap = Command::Reap { name: name(text), instance: holder.instance };
+                let deleted = self.is_abandoned(text);
+                assert_eq!(world.run(reap), Outcome::Reaped { deleted });
+                if deleted {
+                    self.nodes.remove(text);
+                }
+            }
+        }
+        let abandoned: Vec<String> = world.state.abandoned().map(|(name, _)| name.to_string()).collect();
+        let expected: Vec<&str> = OPENED.into_iter().filter(|text| self.is_abandoned(text)).collect();
+        assert_eq!(abandoned, expected);
+        for text in OPENED {
+            assert_eq!(world.state.node(&name(text)).is_some(), self.nodes.contains_key(text));
+        }
     }
 }

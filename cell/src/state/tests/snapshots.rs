@@ -28,6 +28,16 @@ fn world() -> World {
     let holder = world.handle("/ls/dev/x/d/f", 1);
     world.write(own(1), Write::Delete { holder: holder.clone() });
     world.write(own(1), Write::CloseHandle { holder });
+    for (speaker, text) in [(own(1), "/ls/dev/x/e"), (through(8, 102, 1), "/ls/dev/x/abandoned")] {
+        world.write(speaker, create_with(text, NodeKind::Directory, |create| create.ephemeral = true));
+    }
+    world.file(1, "/ls/dev/x/e/f");
+    let (session, via, cause) = (id(8), id(102), EndCause::Closed);
+    world.run(Command::EndClient { session, via, claim: Claim(1), cause });
+    let holder = world.handle("/ls/dev/x/h", 1);
+    let acls = acls("everyone", "everyone", "missing");
+    world.write(who(1, "admin"), Write::SetAcl { holder, acls, if_generation: None });
+    world.run(Command::RaiseLeaseMax(Duration::from_secs(30)));
     world
 }
 
@@ -122,6 +132,75 @@ fn answers_of_a_snapshot_without_their_positions_have_that_of_the_snapshot() {
     assert_eq!(kept.position, world.state.position());
     assert_ne!(world.kept(1, 1).expect("kept").0, world.state.index());
     restored.check_invariants();
+}
+
+#[test]
+fn a_snapshot_that_makes_no_sense_is_refused() {
+    let mut world = World::new();
+    world.session(1, Role::Client);
+    world.file(1, FILE);
+    let refused = |text: &str, change: fn(&mut log::SnapshotNode)| {
+        let change_node = |bytes: Bytes| {
+            let mut record = log::SnapshotRecord::decode(bytes).expect("a good record");
+            if let Some(Record::Node(node)) = &mut record.record
+                && node.name == text
+            {
+                change(node);
+            }
+            Bytes::from(record.encode_to_vec())
+        };
+        let records = world.state.write_snapshot().into_iter().map(change_node);
+        matches!(State::from_snapshot(records), Err(SnapshotError::Record(_)))
+    };
+    let handle = |node: &mut log::SnapshotNode| {
+        node.handles = vec![log::SnapshotHandle { session: id(1).to_bytes(), opened_by: 1 }];
+    };
+    let contents = |node: &mut log::SnapshotNode| {
+        node.contents = Bytes::from_static(b"\xff");
+        node.stat.as_mut().expect("there").checksum = hasp_proto::node::checksum(b"\xff");
+    };
+
+    assert!(refused(FILE, handle), "a handle on record of a permanent node");
+    assert!(refused("/ls/dev/acl/everyone", contents), "an ACL that cannot be read");
+    assert!(!refused("/ls/dev/none", contents));
+    assert!(!refused(FILE, contents));
+}
+
+#[test]
+fn every_part_of_an_entry_comes_back_from_its_bytes() {
+    let holder = World::new().handle("/ls/dev", 7);
+    let guard = Guard {
+        name: name(FILE),
+        instance: Instance(3),
+        mode: LockMode::Shared,
+        lock_generation: Generation(4),
+    };
+    let create = create_with(FILE, NodeKind::Directory, |create| {
+        (create.ephemeral, create.r#use) = (true, Use::ChangeAcl);
+        create.acls = Some(acls("r", "w", "c"));
+        create.relative_to = Some((name("/ls/dev"), Instance(2)));
+    });
+    let set_acl =
+        |if_generation| Write::SetAcl { holder: holder.clone(), acls: acls("r", "w", "c"), if_generation };
+    let open = |r#use| Write::OpenEphemeral { holder: holder.clone(), r#use };
+    let uses = [Use::Read, Use::WriteAndLock, Use::ChangeAcl];
+    let writes = [create, set_acl(None), set_acl(Some(Generation(0)))].into_iter().chain(uses.map(open));
+    let commands = writes.map(|write| match client_write(own(1), 1, 0, write) {
+        Command::ClientWrite(write) => {
+            Command::ClientWrite(ClientWrite { guard: Some(guard.clone()), ..write })
+        }
+        other => other,
+    });
+    let others = [
+        Command::Reap { name: name(FILE), instance: Instance(9) },
+        Command::RaiseLeaseMax(Duration::from_micros(12_345_678)),
+        Command::TakeChecksum,
+        Command::CompareChecksum { index: 5, checksum: u64::MAX },
+        Command::ClaimClient { session: id(1), via: id(2), claim: Claim(3) },
+    ];
+    let entry = LogEntry { epoch: Epoch(1), commands: commands.chain(others).collect() };
+
+    assert_eq!(LogEntry::decode(&entry.encode()).expect("a good entry"), entry);
 }
 
 #[test]

@@ -11,12 +11,6 @@ fn world() -> World {
     world
 }
 
-fn create_with(change: impl FnOnce(&mut Create)) -> Write {
-    let Write::Create(mut it) = create(FILE, NodeKind::File) else { unreachable!() };
-    change(&mut it);
-    Write::Create(it)
-}
-
 #[test]
 fn a_node_needs_a_parent_directory() {
     let mut world = world();
@@ -37,7 +31,7 @@ fn create_finds_an_existing_node_unless_it_must_create() {
     let instance = world.file(1, FILE);
 
     let must = world.write(own(1), create(FILE, NodeKind::File));
-    let may = world.write(own(1), create_with(|create| create.must = false));
+    let may = world.write(own(1), create_with(FILE, NodeKind::File, |create| create.must = false));
 
     assert_failed(&must, &ErrorCode::AlreadyExists, FILE);
     assert_eq!(may, Outcome::Created { created: false, instance, kind: NodeKind::File });
@@ -50,9 +44,12 @@ fn contents_have_a_limit_and_directories_none() {
     let largest = Bytes::from(vec![1; CONTENTS_BYTES_MAX]);
     let larger = Bytes::from(vec![1; CONTENTS_BYTES_MAX + 1]);
 
-    let refused = world.write(own(1), create_with(|create| create.contents = larger.clone()));
+    let refused =
+        world.write(own(1), create_with(FILE, NodeKind::File, |create| create.contents = larger.clone()));
     assert_failed(&refused, &ErrorCode::TooLarge, "262145");
-    created(&world.write(own(1), create_with(|create| create.contents = largest.clone())));
+    created(
+        &world.write(own(1), create_with(FILE, NodeKind::File, |create| create.contents = largest.clone())),
+    );
 
     let holder = world.handle(FILE, 1);
     let write = |contents| Write::SetContents { holder: holder.clone(), contents, if_generation: None };
@@ -61,17 +58,10 @@ fn contents_have_a_limit_and_directories_none() {
 
     let directory = world.handle("/ls/dev/d", 1);
     assert_failed(&world.write(own(1), set(directory, "x")), &ErrorCode::InvalidArgument, "is a directory");
-    let full = create_with(|create| {
+    let full = create_with(FILE, NodeKind::File, |create| {
         (create.kind, create.contents) = (NodeKind::Directory, Bytes::from_static(b"x"));
     });
     assert_failed(&world.write(own(1), full), &ErrorCode::InvalidArgument, "no contents");
-}
-
-#[test]
-fn ephemeral_nodes_are_refused() {
-    let outcome = world().write(own(1), create_with(|create| create.ephemeral = true));
-
-    assert_failed(&outcome, &ErrorCode::InvalidArgument, "ephemeral nodes are not supported yet");
 }
 
 #[test]
@@ -134,7 +124,7 @@ fn children_are_listed_by_component_and_only_children() {
     assert_eq!(children("/ls/dev/d"), [" ", "a", "b", "sub"]);
     assert_eq!(children("/ls/dev/d-"), ["x"]);
     assert_eq!(children("/ls/dev/d/a"), Vec::<String>::new());
-    assert_eq!(children("/ls/dev"), ["d", "d-"]);
+    assert_eq!(children("/ls/dev"), [".hasp", "acl", "d", "d-"]);
     let deepest = format!("/ls/dev/{}", vec!["x"; 61].join("/"));
     assert!(!world.state.has_children(&name(&deepest)), "and a name too deep to have any has none");
 }
@@ -142,13 +132,9 @@ fn children_are_listed_by_component_and_only_children() {
 #[test]
 fn acl_names_are_inherited_unless_given() {
     let mut world = world();
-    let acls = AclNames { read: "r".into(), write: "w".into(), change: "c".into() };
+    let acls = acls("r", "everyone", "c");
 
-    let given = create_with(|create| {
-        create.name = name("/ls/dev/d");
-        create.kind = NodeKind::Directory;
-        create.acls = Some(acls.clone());
-    });
+    let given = create_with("/ls/dev/d", NodeKind::Directory, |create| create.acls = Some(acls.clone()));
     world.write(own(1), given);
     world.file(1, "/ls/dev/d/f");
     world.file(1, FILE);
@@ -206,4 +192,21 @@ fn no_number_is_used_again_for_a_name_that_is_deleted_and_created_again() {
         [Generation(instance.0); 3],
         "all begin with the instance number"
     );
+}
+
+#[test]
+fn a_name_relative_to_a_directory_needs_that_very_directory() {
+    let mut world = world();
+    let instance = world.directory(1, "/ls/dev/d");
+    let below = |world: &mut World, text: &str, base: &str, instance| {
+        let relative_to = Some((name(base), instance));
+        world.write(own(1), create_with(text, NodeKind::File, |create| create.relative_to = relative_to))
+    };
+
+    created(&below(&mut world, "/ls/dev/d/f", "/ls/dev/d", instance));
+    let other = below(&mut world, "/ls/dev/d/g", "/ls/dev/d", Instance(instance.0 + 1));
+    assert_failed(&other, &ErrorCode::StaleHandle, "directory");
+    let gone = below(&mut world, "/ls/dev/e/f", "/ls/dev/e", instance);
+    assert_failed(&gone, &ErrorCode::StaleHandle, "of /ls/dev/e is gone");
+    created(&below(&mut world, "/ls/dev/d/h", "/ls/prod/d", instance));
 }

@@ -4,14 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hasp_proto::client::Event;
+use bytes::Bytes;
+use hasp_proto::client::cache::{Cache, FillTicket};
+use hasp_proto::client::{Ask, Event};
 use hasp_proto::id::{CellName, SessionId};
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::machine::Core as _;
+use hasp_proto::name::Name;
+use hasp_proto::node::Stat;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::request::{Answer, Op, Request};
 use hasp_proto::server::ConnectionId;
-use hasp_proto::stream::{Down, Role, Up};
+use hasp_proto::stream::{Down, News, Role, Up};
 use hasp_proto::time::Time;
 
 use super::cell::Cell;
@@ -30,11 +34,20 @@ pub(super) fn map() -> PartitionMap {
     PartitionMap::new(1, "dev", [("/ls/dev", "a"), ("/ls/dev/b", "b")], cells).expect("a good map")
 }
 
-/// One application.
+/// One application, with a cache of its own.
 pub(super) struct Client {
     pub(super) core: UpstreamCore,
     pub(super) answers: Vec<(Ticket, Answer)>,
     pub(super) events: Vec<Event>,
+    pub(super) cache: Cache,
+    /// It asks for leave to cache.
+    pub(super) caches: bool,
+    /// It leaves news unread and unacknowledged, and goes on using what it has.
+    pub(super) is_deaf: bool,
+    /// News that it has not read.
+    unread: Vec<(Option<CellName>, Event)>,
+    pub(super) principal: String,
+    fills: BTreeMap<Ticket, FillTicket>,
 }
 
 impl Client {
@@ -44,6 +57,33 @@ impl Client {
 
     pub(super) fn answer(&self, ticket: Ticket) -> Option<&Answer> {
         self.answers.iter().find(|(answered, _)| *answered == ticket).map(|(_, answer)| answer)
+    }
+
+    /// What it has of a file under its cache lease, as the library would answer it.
+    pub(super) fn cached(&mut self, now: Time, name: &str) -> Option<(Bytes, Stat)> {
+        let is_valid = self.core.lease_ends().all(|(_, ends)| ends.cache > now);
+        let name = Name::parse(name).expect("good");
+        let hit = self.cache.contents(&name, None, &self.principal).filter(|_| is_valid)?;
+        Some(hit.value)
+    }
+
+    /// What the library does with what it is told.
+    fn hear(&mut self, now: Time, cell: Option<&CellName>, event: &Event) {
+        match event {
+            Event::Welcomed { resumed: false, .. }
+            | Event::CacheLapsed
+            | Event::Jeopardy
+            | Event::Expired(_) => {
+                self.cache.flush_all();
+            }
+            Event::News(_, News::Invalidate { items, floor }) => self.cache.invalidate(items, floor),
+            Event::News(_, News::FailOver { cell, epoch }) => self.cache.flush_cell(cell, Some(*epoch)),
+            Event::News(_, News::CellLost { cell }) => self.cache.flush_cell(cell, None),
+            _ => {}
+        }
+        if let Event::News(id, _) = event {
+            self.core.acknowledge(now, cell, *id);
+        }
     }
 
     pub(super) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> usize {
@@ -75,19 +115,34 @@ pub(super) struct World {
     pub(super) check: fn(&World),
     /// Nothing reaches or leaves them.
     silent: BTreeSet<String>,
+    /// Relays and cells between which nothing passes.
+    cuts: BTreeSet<(String, String)>,
+    /// Applications that do nothing any more, nor does anything reach them.
+    frozen: BTreeSet<usize>,
     down: BTreeSet<String>,
     links: BTreeMap<ConnectionId, (Holder, LinkId, String)>,
     wire: VecDeque<(Time, Wire)>,
     connections: u64,
+    /// Messages take different times, drawn from here, if it is given.
+    pub(super) chance: Option<u64>,
+    /// What would have been delivered but for a cut: it is, in its order, when that is over.
+    stuck: Vec<Wire>,
+    /// When the last message of each connection comes, up and down.
+    last_at: BTreeMap<(ConnectionId, bool), Time>,
 }
 
 impl World {
     /// Cells `a` and `b`, these relays, and no client.
     pub(super) fn new(relays: &[&str]) -> Self {
+        Self::with_cache(relays, Some(1 << 20))
+    }
+
+    /// The same, with caches of that size in the relays, or none.
+    pub(super) fn with_cache(relays: &[&str], cache_bytes: Option<usize>) -> Self {
         let relay = |(index, name): (usize, &&str)| {
             let upstream = UpstreamConfig::tier(map(), Role::Proxy, name, [100 + index as u8; 32]);
-            let core = RelayCore::new(Time::ZERO, RelayCoreConfig { upstream, terms: LeaseTerms::default() });
-            ((*name).to_owned(), core)
+            let config = RelayCoreConfig { upstream, terms: LeaseTerms::default(), cache_bytes };
+            ((*name).to_owned(), RelayCore::new(Time::ZERO, config))
         };
         let mut world = Self {
             now: Time::ZERO,
@@ -96,10 +151,15 @@ impl World {
             cells: ["a", "b"].map(|cell| (cell.to_owned(), Cell::new(cell))).into(),
             check: |_| {},
             silent: BTreeSet::new(),
+            frozen: BTreeSet::new(),
+            cuts: BTreeSet::new(),
             down: BTreeSet::new(),
             links: BTreeMap::new(),
             wire: VecDeque::new(),
             connections: 0,
+            chance: None,
+            stuck: Vec::new(),
+            last_at: BTreeMap::new(),
         };
         world.run_until(t(100));
         world
@@ -115,6 +175,11 @@ impl World {
         self.add_holder(Role::Proxy, "tier", relays)
     }
 
+    /// An application of somebody.
+    pub(super) fn add_client_of(&mut self, principal: &str, relays: &[&str]) -> usize {
+        self.add_holder(Role::Client, principal, relays)
+    }
+
     fn add_holder(&mut self, role: Role, principal: &str, relays: &[&str]) -> usize {
         let index = self.clients.len();
         let addresses = relays.iter().map(|relay| (*relay).to_owned()).collect();
@@ -124,14 +189,35 @@ impl World {
             ..UpstreamConfig::application(Hosts::One(addresses), principal, [index as u8; 32])
         };
         let core = UpstreamCore::new(self.now, config);
-        self.clients.push(Client { core, answers: Vec::new(), events: Vec::new() });
+        self.clients.push(Client {
+            core,
+            answers: Vec::new(),
+            events: Vec::new(),
+            cache: Cache::new(1 << 20),
+            caches: true,
+            is_deaf: false,
+            unread: Vec::new(),
+            principal: principal.to_owned(),
+            fills: BTreeMap::new(),
+        });
         self.run_for(100);
         index
     }
 
     pub(super) fn submit(&mut self, client: usize, op: Op) -> Ticket {
         let now = self.now;
-        self.clients[client].core.submit(now, op, None)
+        let client = &mut self.clients[client];
+        let read = match &op {
+            Op::Open(open) => Some((open.name.clone(), None)),
+            Op::GetContentsAndStat(handle) | Op::GetStat(handle) | Op::ReadDir(handle) => {
+                handle.claimed_body().map(|body| (body.name, Some(body.instance)))
+            }
+            _ => None,
+        };
+        let fill = read.filter(|_| client.caches).map(|(name, instance)| client.cache.ticket(name, instance));
+        let ticket = client.core.submit(now, Ask { caches: fill.is_some(), ..op.into() });
+        client.fills.extend(fill.map(|fill| (ticket, fill)));
+        ticket
     }
 
     /// Asks and waits a little; the answer, if it has come.
@@ -161,6 +247,45 @@ impl World {
 
     pub(super) fn unsilence(&mut self, host: &str) {
         self.silent.remove(host);
+        self.unstick();
+    }
+
+    fn unstick(&mut self) {
+        for item in std::mem::take(&mut self.stuck) {
+            self.deliver(item);
+            self.settle();
+        }
+    }
+
+    /// Nothing passes between this relay and this cell.
+    pub(super) fn cut(&mut self, relay: &str, cell: &str) {
+        self.cuts.insert((relay.to_owned(), cell.to_owned()));
+    }
+
+    pub(super) fn mend(&mut self) {
+        self.cuts.clear();
+        self.unstick();
+    }
+
+    /// A deaf application reads what it was told meanwhile.
+    pub(super) fn undeafen(&mut self, client: usize) {
+        let now = self.now;
+        let client = &mut self.clients[client];
+        client.is_deaf = false;
+        for (cell, event) in std::mem::take(&mut client.unread) {
+            client.hear(now, cell.as_ref(), &event);
+        }
+    }
+
+    /// An application stands still: its connection stays, and nothing comes through it.
+    pub(super) fn freeze(&mut self, client: usize) {
+        self.frozen.insert(client);
+    }
+
+    /// It goes on, and hears what was sent to it meanwhile.
+    pub(super) fn thaw(&mut self, client: usize) {
+        self.frozen.remove(&client);
+        self.unstick();
     }
 
     /// Kills a relay: its connections break and nobody can connect.
@@ -209,11 +334,12 @@ impl World {
 
     fn next_event(&self) -> Option<Time> {
         let wire = self.wire.front().map(|(at, _)| *at);
-        let clients = self.clients.iter().filter_map(|client| client.core.poll_timeout());
+        let awake = self.clients.iter().enumerate().filter(|(index, _)| !self.frozen.contains(index));
+        let clients = awake.filter_map(|(_, client)| client.core.poll_timeout());
         let relays = self.relays.iter().filter(|(name, _)| !self.down.contains(*name));
         let relays = relays.filter_map(|(_, relay)| relay.poll_timeout());
-        let cells = self.cells.values().filter_map(|cell| cell.core.poll_timeout());
-        clients.chain(relays).chain(cells).map(|(at, _)| at).chain(wire).min()
+        let cells = self.cells.values().filter_map(Cell::poll_timeout);
+        clients.chain(relays).map(|(at, _)| at).chain(cells).chain(wire).min()
     }
 
     fn step(&mut self) {
@@ -223,26 +349,39 @@ impl World {
             self.settle();
         }
         let now = self.now;
-        self.clients.iter_mut().for_each(|client| client.core.handle_timeout(now));
+        let frozen = &self.frozen;
+        self.clients
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| !frozen.contains(index))
+            .for_each(|(_, client)| client.core.handle_timeout(now));
         let down = &self.down;
         self.relays
             .iter_mut()
             .filter(|(name, _)| !down.contains(*name))
             .for_each(|(_, relay)| relay.handle_timeout(now));
-        self.cells.values_mut().for_each(|cell| cell.core.handle_timeout(now));
+        self.cells.values_mut().for_each(|cell| cell.handle_timeout(now));
         self.settle();
     }
 
     fn is_cut(&self, connection: ConnectionId) -> bool {
-        let Some((_, _, host)) = self.links.get(&connection) else { return true };
-        self.silent.contains(host)
+        let Some((holder, _, host)) = self.links.get(&connection) else { return true };
+        let is_frozen = matches!(holder, Holder::Client(index) if self.frozen.contains(index));
+        let is_between =
+            |(relay, cell): &(String, String)| *holder == Holder::Relay(relay.clone()) && host == cell;
+        self.silent.contains(host) || is_frozen || self.cuts.iter().any(is_between)
     }
 
     fn deliver(&mut self, item: Wire) {
         let now = self.now;
         match item {
             Wire::Opened(connection) | Wire::Up(connection, _) | Wire::Down(connection, _)
-                if self.is_cut(connection) => {}
+                if !self.links.contains_key(&connection) => {}
+            Wire::Opened(connection) | Wire::Up(connection, _) | Wire::Down(connection, _)
+                if self.is_cut(connection) =>
+            {
+                self.stuck.push(item);
+            }
             Wire::Opened(connection) => {
                 let (holder, link, host) = self.links[&connection].clone();
                 if self.down.contains(&host) {
@@ -337,8 +476,22 @@ impl World {
             upstream::Output::Connect(link, address) => self.connect(Holder::Client(index), link, address),
             upstream::Output::Disconnect(link) => self.disconnect(&Holder::Client(index), &link),
             upstream::Output::Send(link, up) => self.send_up(&Holder::Client(index), &link, up),
-            upstream::Output::Answered(ticket, answer) => self.clients[index].answers.push((ticket, answer)),
-            upstream::Output::Event(_, event) => self.clients[index].events.push(event),
+            upstream::Output::Answered(ticket, answer) => {
+                let client = &mut self.clients[index];
+                if let Some(fill) = client.fills.remove(&ticket).filter(|_| !client.is_deaf) {
+                    client.cache.fill(fill, &client.principal, &answer);
+                }
+                client.answers.push((ticket, answer));
+            }
+            upstream::Output::Event(cell, event) => {
+                let client = &mut self.clients[index];
+                client.events.push(event.clone());
+                if client.is_deaf && matches!(event, Event::News(..)) {
+                    client.unread.push((cell, event));
+                } else {
+                    client.hear(self.now, cell.as_ref(), &event);
+                }
+            }
         }
     }
 
@@ -353,7 +506,7 @@ impl World {
             Output::Connect(link, address) => self.connect(holder, link, address),
             Output::Disconnect(link) => self.disconnect(&holder, &link),
             Output::SendUp(link, up) => self.send_up(&holder, &link, up),
-            Output::Noticed(..) | Output::Ready | Output::Stopped => {}
+            Output::Noticed(..) | Output::Show(_) | Output::Ready | Output::Stopped => {}
         }
     }
 
@@ -384,7 +537,18 @@ impl World {
     }
 
     fn send(&mut self, item: Wire) {
-        let at = self.now + LATENCY;
+        let direction = match &item {
+            Wire::Up(connection, _) | Wire::Opened(connection) => (*connection, true),
+            Wire::Down(connection, _) | Wire::Closed(connection) => (*connection, false),
+        };
+        let mut at = self.now + LATENCY;
+        if let Some(chance) = &mut self.chance {
+            *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            at = self.now + Duration::from_micros(500 + (*chance >> 33) % 30_000);
+        }
+        let last_at = self.last_at.entry(direction).or_default();
+        at = at.max(*last_at);
+        *last_at = at;
         let place = self.wire.partition_point(|(other, _)| *other <= at);
         self.wire.insert(place, (at, item));
     }

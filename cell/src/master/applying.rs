@@ -1,0 +1,212 @@
+//! Outcomes: what the master does once the log has done what it proposed.
+
+use std::collections::BTreeSet;
+
+use hasp_proto::error::ErrorCode;
+use hasp_proto::name::Name;
+use hasp_proto::position::Position;
+use hasp_proto::request::{Op, Reply};
+use hasp_proto::time::Time;
+
+use super::asking::too_many_waits;
+use super::proposals::{BatchId, Purpose};
+use super::timers::Timer;
+use super::waiting::Waiter;
+use super::{MasterCore, requests};
+use crate::state::{AppliedOutcome, Command, Outcome, State};
+
+impl MasterCore {
+    pub(super) fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<AppliedOutcome>, state: State) {
+        self.state = state;
+        let Some(purposes) = self.proposals.take(batch) else { return };
+        assert_eq!(purposes.len(), outcomes.len(), "one outcome for each command");
+        let mut touched = BTreeSet::new();
+        for ((purpose, round), applied) in purposes.into_iter().zip(outcomes) {
+            if matches!(applied.outcome, Outcome::Rejected(_)) && purpose != Purpose::Epoch {
+                // `fail-1`: another epoch has begun. Nothing that was promised under this one stands.
+                self.deposed(None);
+                return self.begin_epoch();
+            }
+            if let Some(round) = round {
+                self.cachers.finish(round);
+            }
+            self.command_applied(now, purpose, applied, &mut touched);
+        }
+        for name in touched {
+            self.pump(&name);
+        }
+        self.reap_abandoned();
+    }
+
+    fn command_applied(
+        &mut self,
+        now: Time,
+        purpose: Purpose,
+        applied: AppliedOutcome,
+        touched: &mut BTreeSet<Name>,
+    ) {
+        let AppliedOutcome { position, outcome } = applied;
+        match &outcome {
+            Outcome::SessionEnded { unlocked } | Outcome::ClientEnded { unlocked } => {
+                for name in unlocked {
+                    self.timers.start_delays(now, &self.state, name);
+                    touched.insert(name.clone());
+                }
+            }
+            _ => {}
+        }
+        match purpose {
+            Purpose::Epoch => self.epoch_began(now, &outcome),
+            Purpose::Admission(connection, id, hello) => self.session_created(now, connection, id, &hello),
+            Purpose::SessionEnd(session, _) => {
+                self.server.forget(session);
+                self.timers.start_claim_windows(now, &self.state);
+            }
+            Purpose::Word { speaker, number, .. } => {
+                let result = match outcome {
+                    Outcome::Failed(error) => Err(error),
+                    _ => Ok(Reply::Noted),
+                };
+                self.answer_at(position, speaker, number, result);
+            }
+            Purpose::LockDelayEnd(name) => {
+                touched.insert(name);
+            }
+            Purpose::Reap(name, instance) => {
+                self.reaping.remove(&(name.clone(), instance));
+                if outcome == (Outcome::Reaped { deleted: true }) {
+                    self.tell_deleted(&name, instance, &position);
+                    touched.insert(name);
+                }
+            }
+            Purpose::LeaseMax => self.server.set_lease_max(self.state.lease_max()),
+            Purpose::Checksum => {
+                if let Outcome::ChecksumTaken { index, checksum } = outcome {
+                    let command = Command::CompareChecksum { index, checksum };
+                    self.proposals.add(command, Purpose::Housekeeping);
+                }
+            }
+            Purpose::Housekeeping => {}
+            Purpose::Request { speaker, actor, request } => {
+                if let Some(name) = self.lock_touched_by(&request.op) {
+                    touched.insert(name);
+                }
+                self.tell_done(&request.op, &outcome, &position);
+                let result = requests::reply_of(&self.state, &actor, &request.op, outcome);
+                self.answer_request(position, speaker, &actor, request.number, result);
+            }
+            Purpose::Lock(waiter) => {
+                touched.insert(waiter.lock.holder.name.clone());
+                self.lock_tried(position, *waiter, outcome);
+            }
+        }
+    }
+
+    fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome) {
+        if outcome == Outcome::LockHeld {
+            self.tell_conflict(&waiter);
+        }
+        let is_busy = matches!(outcome, Outcome::LockHeld | Outcome::LockDelayed { .. });
+        if is_busy && waiter.lock.waits && self.server.holder(waiter.speaker).is_some() {
+            if self.queues.has_room(waiter.actor.client) {
+                return self.queues.put_back(waiter);
+            }
+            return self.answer_at(position, waiter.speaker, waiter.number, Err(too_many_waits()));
+        }
+        if let Outcome::Acquired { is_first, .. } = outcome {
+            self.tell_acquired(&waiter, is_first, &position);
+        }
+        let result = requests::lock_reply_of(outcome);
+        self.answer_at(position, waiter.speaker, waiter.number, result);
+    }
+
+    /// The node whose lock may have changed hands by this operation.
+    fn lock_touched_by(&self, op: &Op) -> Option<Name> {
+        match op {
+            Op::Release(token) | Op::Close(token) | Op::Delete(token) => {
+                Some(token.claimed_body()?.name).filter(|name| self.queues.has_waiters(name))
+            }
+            Op::Acquire(..)
+            | Op::TryAcquire(..)
+            | Op::Open(_)
+            | Op::GetContentsAndStat(_)
+            | Op::GetStat(_)
+            | Op::ReadDir(_)
+            | Op::SetContents { .. }
+            | Op::SetAcl { .. }
+            | Op::GetSequencer(_)
+            | Op::CheckSequencer(_)
+            | Op::Refresh(_)
+            | Op::EndClient(_)
+            | Op::Settle(_)
+            | Op::Claim => None,
+        }
+    }
+
+    /// Proposes the lock for those whose turn it is.
+    fn pump(&mut self, name: &Name) {
+        let (ready, stale) = self.queues.next(name, self.state.node(name));
+        for waiter in stale {
+            let error = ErrorCode::StaleHandle.because(format!("{name} was deleted"));
+            self.answer(waiter.speaker, waiter.number, Err(error));
+        }
+        for waiter in ready {
+            self.propose_lock(waiter);
+        }
+    }
+
+    pub(super) fn unknown(&mut self, batch: BatchId) {
+        let Some(purposes) = self.proposals.take(batch) else { return };
+        let unknown = || ErrorCode::Unavailable.because("the outcome is unknown");
+        // What they would have changed stays uncachable: they may be applied yet.
+        for (purpose, _round) in purposes {
+            match purpose {
+                // `fail-3`: the holder asks again with the same number and learns the true result.
+                Purpose::Request { speaker, request, .. } => {
+                    self.answer(speaker, request.number, Err(unknown()))
+                }
+                Purpose::Lock(waiter) => {
+                    self.answer(waiter.speaker, waiter.number, Err(unknown()));
+                    self.pump(&waiter.lock.holder.name);
+                }
+                Purpose::Word { speaker, number, .. } => self.answer(speaker, number, Err(unknown())),
+                Purpose::Admission(connection, ..) => self.server.refuse(connection, unknown()),
+                Purpose::SessionEnd(session, cause) => self.session_over(session, cause),
+                Purpose::Epoch => self.begin_epoch(),
+                Purpose::Reap(name, instance) => {
+                    self.reaping.remove(&(name, instance));
+                }
+                Purpose::LockDelayEnd(_) | Purpose::LeaseMax | Purpose::Checksum | Purpose::Housekeeping => {}
+            }
+        }
+    }
+
+    pub(super) fn timer_due(&mut self, timer: Timer) {
+        match timer {
+            Timer::LockDelay { name, instance, began } => {
+                let command = Command::EndLockDelay { name: name.clone(), instance, began };
+                self.proposals.add(command, Purpose::LockDelayEnd(name));
+            }
+            Timer::ClaimWindow { session, orphaned_at } => {
+                self.proposals.add(Command::OrphanEnd { session, orphaned_at }, Purpose::Housekeeping);
+            }
+            Timer::FlushSettled => self.flush_settled(),
+            Timer::Checksum => {
+                self.proposals.add(Command::TakeChecksum, Purpose::Checksum);
+                self.timers.compare_later(self.now);
+            }
+        }
+    }
+
+    /// Proposes the end of the ephemeral nodes that nobody has open.
+    pub(super) fn reap_abandoned(&mut self) {
+        if !self.is_serving() {
+            return;
+        }
+        let abandoned: Vec<_> = self.state.abandoned().filter(|node| !self.reaping.contains(node)).collect();
+        for (name, instance) in abandoned {
+            self.reaping.insert((name.clone(), instance));
+            self.change(Command::Reap { name: name.clone(), instance }, Purpose::Reap(name, instance));
+        }
+    }
+}

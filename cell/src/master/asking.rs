@@ -1,0 +1,242 @@
+//! Requests: what the master does about each, as `requests` decides.
+
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::event::HandleId;
+use hasp_proto::handle::HandleBody;
+use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::item::ItemKinds;
+use hasp_proto::position::Position;
+use hasp_proto::request::{Answer, EndCause, Op, Reply, Request};
+use hasp_proto::time::Time;
+
+use super::MasterCore;
+use super::proposals::Purpose;
+use super::requests::{self, Actor, Answered, Asking, Decision, LockRequest, Read};
+use super::subscriptions::Subscription;
+use super::waiting::Waiter;
+use crate::state::{AppliedOutcome, ClientWrite, Command, Holder, HolderId, Write};
+
+/// Whether an answer that nobody should ask for so often may be kept back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    Little,
+    None,
+}
+
+impl MasterCore {
+    pub(super) fn request(&mut self, now: Time, session: SessionId, request: Request) {
+        self.look_at(now, session, request, Patience::Little);
+    }
+
+    /// Opens of absent files whose time has come: they may be there by now.
+    pub(super) fn take_up_postponed(&mut self, now: Time) {
+        while let Some(entry) = self.postponed.first_entry()
+            && entry.key().0 <= now
+        {
+            let (session, request) = entry.remove();
+            self.look_at(now, session, request, Patience::None);
+        }
+    }
+
+    fn look_at(&mut self, now: Time, session: SessionId, request: Request, patience: Patience) {
+        let Some(holder) = self.server.holder(session) else { return };
+        let number = request.number;
+        let actor = match Actor::of(session, holder, &request) {
+            Ok(actor) => actor,
+            Err(error) => return self.answer(session, number, Err(error)),
+        };
+        if actor.via.is_none() {
+            self.handles.hear(session, actor.claim, number);
+        }
+        if let Some(kept) = self.state.answered(actor.client, actor.number) {
+            let AppliedOutcome { position, outcome } = kept.clone();
+            let reply = requests::reply_of(&self.state, &actor, &request.op, outcome);
+            return self.answer_request(position, session, &actor, number, reply);
+        }
+        let actor = match actor.guarded(&self.state, request.guard.as_ref()) {
+            Ok(actor) => actor,
+            Err(error) => return self.answer(session, number, Err(error)),
+        };
+        let is_busy = self.proposals.is_busy(actor.client);
+        let asking = Asking { state: &self.state, actor: &actor, handles: &self.handles, is_busy };
+        match asking.decide(&request.op) {
+            Decision::Refuse(error) => self.answer(session, number, Err(error)),
+            Decision::Read(_) if !self.lease.holds(now) => self.stalled.push_back((session, request)),
+            Decision::Read(read) => self.read(session, &actor, request, read, patience),
+            Decision::Write(write) => self.propose_write(session, actor, request, write),
+            Decision::Lock(waiter) => self.lock(session, actor, request, waiter),
+            Decision::Close { holder, needs_log } => {
+                self.handles.closed(actor.client, holder.opened_by);
+                let handle = HandleId { session: actor.client, opened_by: holder.opened_by };
+                self.subscriptions.unsubscribe(handle);
+                for waiter in self.queues.drop_handle(&holder, actor.client) {
+                    let error = ErrorCode::Cancelled.because("the handle was closed");
+                    self.answer(waiter.speaker, waiter.number, Err(error));
+                }
+                if needs_log {
+                    self.propose_write(session, actor, request, Write::CloseHandle { holder });
+                } else {
+                    self.answer(session, number, Ok(Reply::Closed));
+                }
+            }
+            Decision::EndClient(cause) => self.end_client(session, &actor, number, cause),
+            Decision::Settle(marks) => {
+                for (client, below) in marks {
+                    self.settle(now, client, below);
+                }
+                self.answer(session, number, Ok(Reply::Noted));
+            }
+            Decision::Claim => self.claim_client(session, &actor, number),
+        }
+    }
+
+    fn read(&mut self, session: SessionId, actor: &Actor, request: Request, read: Read, patience: Patience) {
+        let Answered { result, cachable } = read.answer(&self.state, actor);
+        let number = request.number;
+        if let (Op::Open(open), Err(error)) = (&request.op, &result)
+            && error.code == ErrorCode::NotFound
+            && !request.caches
+            && patience == Patience::Little
+        {
+            let delay = self.absences.delay(self.now, actor.client, &open.name);
+            if !delay.is_zero() {
+                self.postponed_ever += 1;
+                self.postponed.insert((self.now + delay, self.postponed_ever), (session, request));
+                return;
+            }
+        }
+        if let (Op::Refresh(token), Ok(_)) = (&request.op, &result)
+            && let Some(body) = token.claimed_body()
+        {
+            self.know_handle(session, actor, body);
+        }
+        let caches = match cachable {
+            Some(cachable) if request.caches => self.let_cache(session, &cachable),
+            _ => ItemKinds::NONE,
+        };
+        self.note_opened(session, actor, &result);
+        let position = Some(self.state.position());
+        self.server.answer(session, Answer { number, position, caches, result });
+    }
+
+    /// What comes of an `Open` is a handle to be counted, and maybe to be told of events.
+    fn note_opened(&mut self, session: SessionId, actor: &Actor, result: &Result<Reply, Error>) {
+        if let Ok(Reply::Opened { handle, .. }) = result
+            && let Some(body) = handle.claimed_body()
+        {
+            self.know_handle(session, actor, body);
+        }
+    }
+
+    fn know_handle(&mut self, speaker: SessionId, actor: &Actor, body: HandleBody) {
+        if actor.via.is_none() {
+            self.handles.opened(actor.client, body.opened_by);
+        }
+        let handle = HandleId { session: actor.client, opened_by: body.opened_by };
+        let principal = actor.principal.clone();
+        let subscription = Subscription { speaker, instance: body.instance, mask: body.events, principal };
+        self.subscriptions.subscribe(handle, &body.name, subscription);
+    }
+
+    pub(super) fn answer_request(
+        &mut self,
+        position: Position,
+        session: SessionId,
+        actor: &Actor,
+        number: RequestNumber,
+        result: Result<Reply, Error>,
+    ) {
+        self.note_opened(session, actor, &result);
+        self.answer_at(position, session, number, result);
+    }
+
+    fn propose_write(&mut self, speaker: SessionId, actor: Actor, request: Request, write: Write) {
+        let command = Command::ClientWrite(actor.write(write));
+        let client = actor.client;
+        let gives_back = match &command {
+            Command::ClientWrite(ClientWrite {
+                write: Write::Release { holder } | Write::CloseHandle { holder },
+                ..
+            }) => Some(holder.clone()),
+            _ => None,
+        };
+        let request = Box::new(request);
+        self.change(command, Purpose::Request { speaker, actor, request });
+        if let Some(Holder { name, opened_by, .. }) = gives_back
+            && let Some(node) = self.state.node(&name)
+        {
+            let holder = HolderId { session: client, opened_by };
+            for waiter in self.queues.behind_release(&name, node, holder) {
+                self.propose_lock(waiter);
+            }
+        }
+    }
+
+    pub(super) fn propose_lock(&mut self, waiter: Waiter) {
+        let command = Command::ClientWrite(waiter.actor.write(waiter.lock.write()));
+        self.change(command, Purpose::Lock(Box::new(waiter)));
+    }
+
+    fn lock(&mut self, speaker: SessionId, actor: Actor, request: Request, lock: LockRequest) {
+        let is_queued = self.queues.has_waiters(&lock.holder.name);
+        let is_held = lock.is_held(&self.state, actor.client);
+        let waiter = self.queues.arrive(speaker, actor, request.number, lock);
+        if !is_queued || is_held {
+            self.propose_lock(waiter);
+        } else if !waiter.lock.waits {
+            self.tell_conflict(&waiter);
+            self.answer(speaker, waiter.number, Err(ErrorCode::LockHeld.because("others wait for the lock")));
+        } else if !self.queues.has_room(waiter.actor.client) {
+            self.answer(speaker, waiter.number, Err(too_many_waits()));
+        } else {
+            self.tell_conflict(&waiter);
+            self.queues.push(waiter);
+        }
+    }
+
+    fn end_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber, cause: EndCause) {
+        for waiter in self.queues.drop_client(actor.client) {
+            let error = ErrorCode::Cancelled.because("the client is gone");
+            self.answer(waiter.speaker, waiter.number, Err(error));
+        }
+        let (client, claim) = (actor.client, actor.claim);
+        self.subscriptions.forget_client(client);
+        let command = Command::EndClient { session: client, via: session, claim, cause };
+        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
+    }
+
+    /// A client of which nothing is known, and nothing is about to be, need not be claimed.
+    fn claim_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber) {
+        let (client, claim) = (actor.client, actor.claim);
+        if self.state.client(client).is_none() && !self.proposals.is_busy(client) {
+            return self.answer(session, number, Ok(Reply::Noted));
+        }
+        let command = Command::ClaimClient { session: client, via: session, claim };
+        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
+    }
+
+    pub(super) fn cancel(&mut self, session: SessionId, number: RequestNumber) {
+        if self.queues.drop_request(session, number) {
+            self.answer(session, number, Err(ErrorCode::Cancelled.because("by the caller")));
+        }
+    }
+
+    pub(super) fn answer(&mut self, session: SessionId, number: RequestNumber, result: Result<Reply, Error>) {
+        self.answer_at(self.state.position(), session, number, result);
+    }
+
+    pub(super) fn answer_at(
+        &mut self,
+        position: Position,
+        session: SessionId,
+        number: RequestNumber,
+        result: Result<Reply, Error>,
+    ) {
+        let position = Some(position);
+        self.server.answer(session, Answer { position, ..Answer::plain(number, result) });
+    }
+}
+
+pub(super) fn too_many_waits() -> Error {
+    ErrorCode::QuotaExceeded.because("the session waits for as many locks as it may")
+}

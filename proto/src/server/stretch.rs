@@ -1,0 +1,130 @@
+//! How long leases have to be so that a host can afford its KeepAlives: it stretches them before it
+//! sheds anything (`ka-4`, paper §3).
+//!
+//! Two signs of load: more sessions than can be kept at the usual rate, and being woken late. The
+//! first is known beforehand; the second covers all that is not.
+
+use std::time::Duration;
+
+use crate::limits::{KEEP_ALIVES_PER_SECOND, LEASE_MAX};
+use crate::time::Time;
+
+/// Woken this late, a host is overloaded.
+const LATE: Duration = Duration::from_secs(1);
+/// Leases shrink again after so long without having been late.
+const CALM: Duration = Duration::from_secs(60);
+/// Most doublings: from 12 s to beyond the maximum.
+const DOUBLINGS_MAX: u32 = 3;
+
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    /// How often leases were doubled for lateness.
+    doublings: u32,
+    /// When that was last changed.
+    changed: Time,
+    /// The longest lease that was asked for.
+    asked: Duration,
+    /// Until then nothing could be granted, however early the host woke.
+    excused: Time,
+}
+
+impl Stretch {
+    /// The host was to wake up at `due` and does so now.
+    pub(super) fn woke(&mut self, now: Time, due: Time) {
+        let calm_for = now.saturating_since(self.changed);
+        if now.saturating_since(due.max(self.excused)) >= LATE {
+            // One storm counts once: what is granted from here on has to take effect first.
+            if self.doublings == 0 || calm_for >= LATE * 10 {
+                self.doublings = (self.doublings + 1).min(DOUBLINGS_MAX);
+            }
+            self.changed = now;
+        } else if self.doublings > 0 && calm_for >= CALM {
+            self.doublings -= 1;
+            self.changed = now;
+        }
+    }
+
+    /// Nothing could be granted until now: what was due waited for that, not for the host.
+    pub(super) fn excused(&mut self, now: Time) {
+        self.excused = now;
+    }
+
+    /// The lease to grant, when it is `usual` without load.
+    pub(super) fn lease(&self, usual: Duration, sessions: usize) -> Duration {
+        // A KeepAlive comes every two thirds of a lease.
+        let millis = sessions * 1_500 / KEEP_ALIVES_PER_SECOND;
+        let for_sessions = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+        let for_lateness = usual * 2_u32.pow(self.doublings);
+        usual.max(for_sessions).max(for_lateness).min(LEASE_MAX.max(usual))
+    }
+
+    /// Whether to ask for leases of this length: once, until more is needed.
+    pub(super) fn should_ask(&mut self, wanted: Duration) -> bool {
+        let is_more = wanted > self.asked;
+        if is_more {
+            self.asked = wanted;
+        }
+        is_more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::t;
+
+    const USUAL: Duration = Duration::from_secs(12);
+
+    #[test]
+    fn leases_grow_with_the_sessions_from_the_usual_to_the_longest() {
+        let stretch = Stretch::default();
+        let seconds = |sessions: usize| stretch.lease(USUAL, sessions).as_secs_f64();
+
+        assert!((seconds(1) - 12.0).abs() < 1e-9);
+        assert!((seconds(32_000) - 12.0).abs() < 1e-9);
+        assert!((seconds(64_000) - 24.0).abs() < 1e-9);
+        assert!((seconds(90_000) - 33.75).abs() < 1e-9);
+        assert!((seconds(1_000_000) - 60.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_host_that_wakes_late_doubles_its_leases_and_takes_it_back_when_it_is_calm() {
+        let mut stretch = Stretch::default();
+        stretch.woke(t(10_999), t(10_000));
+        assert_eq!(stretch.lease(USUAL, 1), USUAL, "not late enough");
+
+        stretch.woke(t(21_000), t(20_000));
+        stretch.woke(t(22_500), t(21_000));
+        assert_eq!(stretch.lease(USUAL, 1), USUAL * 2, "one storm counts once");
+        for second in 4..8 {
+            stretch.woke(t(second * 10_000 + 5_000), t(second * 10_000));
+        }
+        assert_eq!(stretch.lease(USUAL, 1), LEASE_MAX, "never longer than the maximum");
+
+        for minute in 0..4 {
+            stretch.woke(t(140_000 + minute * 60_000), t(140_000 + minute * 60_000));
+        }
+        assert_eq!(stretch.lease(USUAL, 1), USUAL);
+    }
+
+    #[test]
+    fn waiting_for_leave_to_grant_is_not_lateness() {
+        let mut stretch = Stretch::default();
+        stretch.excused(t(60_000));
+
+        stretch.woke(t(60_900), t(10_000));
+        assert_eq!(stretch.lease(USUAL, 1), USUAL);
+
+        stretch.woke(t(61_000), t(10_000));
+        assert_eq!(stretch.lease(USUAL, 1), USUAL * 2);
+    }
+
+    #[test]
+    fn more_is_asked_for_once() {
+        let mut stretch = Stretch::default();
+
+        assert!(stretch.should_ask(USUAL * 2));
+        assert!(!stretch.should_ask(USUAL * 2));
+        assert!(stretch.should_ask(USUAL * 3));
+    }
+}

@@ -1,0 +1,57 @@
+//! A cell of one replica in a process of its own, that can be killed and started again on its data.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real files and ports are the point")]
+
+use super::system::{Running, hasp};
+
+/// The cell, serving.
+pub struct OneCell {
+    dir: tempfile::TempDir,
+    address: String,
+    running: Running,
+}
+
+impl OneCell {
+    /// Founds it.
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // Free a moment ago.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let data = dir.path().join("data");
+        let text = format!(
+            "cell = \"a\"\nid = 1\nlisten = \"{address}\"\ndir = \"{}\"\nnamespace = \"dev\"\n\n\
+             [[rules]]\nprefix = \"/ls/dev\"\ncell = \"a\"\n\n[cells]\na = [\"{address}\"]\n",
+            data.display()
+        );
+        std::fs::write(dir.path().join("cell.toml"), text).unwrap();
+        let running = serve(&dir).await;
+        Self { dir, address, running }
+    }
+
+    /// Kills it and starts it again: its master has another epoch then.
+    pub async fn fail_over(&mut self) {
+        self.running.kill().await;
+        self.running = serve(&self.dir).await;
+    }
+
+    /// Starts a command against it.
+    pub fn spawn(&self, line: &str) -> Running {
+        let mut command = hasp();
+        command.env("HASP_CONNECT", &self.address).args(line.split(' '));
+        Running::start(command)
+    }
+
+    /// Runs a command against it, and checks that all went well.
+    pub async fn run(&self, line: &str) {
+        assert_eq!(self.spawn(line).code().await, 0, "{line}");
+    }
+}
+
+async fn serve(dir: &tempfile::TempDir) -> Running {
+    let mut command = hasp();
+    command.arg("cell").arg("--config").arg(dir.path().join("cell.toml"));
+    let mut running = Running::start(command);
+    assert!(running.line().await.starts_with("ready connect="));
+    running
+}
