@@ -82,7 +82,8 @@ pub enum Command {
 /// How many threads a command's runtime has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
-    /// The command waits most of the time.
+    /// The command waits most of the time, or was told to make do with the one it starts on: there is nobody to
+    /// wake then.
     One,
     /// The command serves or makes load.
     PerCore,
@@ -94,6 +95,7 @@ impl Threads {
     /// As asked, or one for each core.
     const fn of(asked: Option<std::num::NonZeroUsize>) -> Self {
         match asked {
+            Some(std::num::NonZeroUsize::MIN) => Self::One,
             Some(threads) => Self::Some(threads),
             None => Self::PerCore,
         }

@@ -37,22 +37,20 @@ use crate::node_events::HandleEvent;
 use cached::Cached;
 use handles::Handles;
 use idle::Idle;
-pub(crate) use interface::{
-    Brought, Call, CallId, HandleNumber, Input, OpenHandle, Opening, Output, Shown, Used,
-};
+pub use interface::{Brought, Call, CallId, HandleNumber, Input, OpenHandle, Opening, Output, Shown, Used};
 use kept::{KeptLocks, Releases};
 use locks::Locks;
 use spares::{Left, Same, Spares};
 
 /// How an application wants to be served.
 #[derive(Clone, Debug)]
-pub(crate) struct CoreOptions {
+pub struct CoreOptions {
     /// As whom it acts.
-    pub(crate) principal: String,
+    pub principal: String,
     /// Bytes to keep of what is read; `None`: nothing is cached.
-    pub(crate) cache_bytes: Option<usize>,
+    pub cache_bytes: Option<usize>,
     /// Sessions that nobody needs are ended.
-    pub(crate) ends_idle: bool,
+    pub ends_idle: bool,
 }
 
 /// Who waits for an answer.
@@ -102,7 +100,7 @@ enum Late {
 
 /// The machine. See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct ApplicationCore {
+pub struct ApplicationCore {
     upstream: UpstreamCore,
     waiters: BTreeMap<Ticket, Waiter>,
     tickets: BTreeMap<CallId, Ticket>,
@@ -117,7 +115,8 @@ pub(crate) struct ApplicationCore {
 }
 
 impl ApplicationCore {
-    pub(crate) fn new(upstream: UpstreamCore, options: &CoreOptions) -> Self {
+    /// Over the sessions below.
+    pub fn new(upstream: UpstreamCore, options: &CoreOptions) -> Self {
         let namespace = upstream.map().map(|map| map.namespace.clone());
         Self {
             upstream,
@@ -135,7 +134,7 @@ impl ApplicationCore {
     }
 
     /// The sessions below, to be looked at.
-    pub(crate) const fn upstream(&self) -> &UpstreamCore {
+    pub const fn upstream(&self) -> &UpstreamCore {
         &self.upstream
     }
 

@@ -48,6 +48,16 @@ mod sequencer;
 mod timers;
 mod view;
 
+/// The machine behind a [`Client`], for a simulation that drives it without the shell.
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod machine {
+    pub use crate::core::{
+        ApplicationCore, Brought, Call, CallId, CoreOptions, HandleNumber, Input, OpenHandle, Opening,
+        Output, Shown, Used,
+    };
+}
+
 pub use client::Client;
 pub use connect::{ConnectError, ConnectOptions, Service, Tried};
 pub use error::CallError;

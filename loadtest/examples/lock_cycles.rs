@@ -52,7 +52,7 @@ struct Flags {
     json: Option<PathBuf>,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies };

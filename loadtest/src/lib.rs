@@ -13,7 +13,8 @@
 //! proxies. Both are measured in the same way, so the reduction that the report states compares two
 //! measurements. Everything started here is stopped here, by process id.
 //!
-//! Beside it, [`bench`] is what the benchmarks in `examples/` share.
+//! Beside it, [`bench`] is what the benchmarks in `examples/` share, and `sim` runs the protocol's machines
+//! in simulated worlds.
 
 pub mod bench;
 pub mod check;
@@ -25,6 +26,8 @@ pub mod processes;
 pub mod procfs;
 pub mod progress;
 pub mod report;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod status;
 pub mod system;
 pub mod tree;

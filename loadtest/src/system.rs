@@ -231,11 +231,9 @@ fn start_server(
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     // So that none outlives the load test, however that ends.
     let mut args = vec![command.into(), "--config".into(), path.into_os_string(), "--exit-with-stdin".into()];
-    if command == "proxy" {
-        // All of them, the cells and the clients share this machine's cores: a thread for each core in
-        // each process would mostly wake one another.
-        args.extend(["--threads".into(), "1".into()]);
-    }
+    // All of them and the clients share this machine's cores: a thread for each core in each process would
+    // mostly wake the others.
+    args.extend(["--threads".into(), "1".into()]);
     let spec = Spec::new(name, args);
     Ok((processes.start(&spec)?, spec))
 }

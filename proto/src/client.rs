@@ -405,6 +405,14 @@ impl ClientCore {
             self.news_seen = Sequence(0);
             self.news_pending.clear();
         }
+        // What a proxy promised of its cache binds no other host; what a master did binds its successors (`fail-2`).
+        let is_bound = match (&self.master_of, &welcome.master_of) {
+            (Some((before, _)), Some((now, _))) => before == now,
+            _ => welcome.resumed,
+        };
+        if !is_bound {
+            self.leases.forget_cache();
+        }
         self.master_of.clone_from(&welcome.master_of);
         self.leases.forget_sent();
         let was = self.status;

@@ -187,7 +187,7 @@ impl ServerCore {
         let Some(Connection::Speaking(id)) = self.connections.remove(&connection) else { return };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.lost(connection);
-            self.reschedule(id);
+            self.postpone(id);
         }
     }
 
@@ -235,7 +235,7 @@ impl ServerCore {
     /// Takes over a session from a predecessor, which may have promised it leases until `ends`.
     pub fn adopt(&mut self, id: SessionId, holder: Holder, ends: LeaseEnds) {
         self.sessions.insert(id, Session::new(id, holder, ends, self.terms.lease));
-        self.reschedule(id);
+        self.postpone(id);
     }
 
     /// Answers a request of a session. Dropped if the session or its connection is gone: the holder
@@ -266,14 +266,10 @@ impl ServerCore {
             self.expire(id, error);
             return None;
         };
-        if session.cache_end() <= now {
-            // That it has none is found out at the next timeout, due since then, and no sign of load.
-            self.stretch.excused(now);
-        }
         if let Some(connection) = session.connection {
             self.outputs.push_back(Output::Send(connection, Down::News { sequence, item }));
         }
-        self.reschedule(id);
+        self.schedule(now, id);
         Some(sequence)
     }
 
@@ -304,7 +300,7 @@ impl ServerCore {
         self.ceiling = ceiling;
         for id in std::mem::take(&mut self.overdue) {
             self.try_answer_keep_alive(now, id);
-            self.reschedule(id);
+            self.schedule(now, id);
         }
     }
 
@@ -352,7 +348,7 @@ impl ServerCore {
                 self.outputs.push_back(Output::CacheLeaseOver(id));
             }
             self.try_answer_keep_alive(now, id);
-            self.reschedule(id);
+            self.schedule(now, id);
         }
     }
 
@@ -427,7 +423,7 @@ impl ServerCore {
         if let Some(old) = displaced {
             self.refuse(old, ErrorCode::SessionMoved.because("a newer connection holds the session"));
         }
-        self.reschedule(id);
+        self.schedule(now, id);
     }
 
     fn spoken(&mut self, now: Time, connection: ConnectionId, id: SessionId, up: Up) {
@@ -479,7 +475,7 @@ impl ServerCore {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.park(now, keep_alive.number);
         self.overdue.remove(&id);
-        self.reschedule(id);
+        self.schedule(now, id);
     }
 
     fn settled(&mut self, id: SessionId, below: RequestNumber) {
@@ -494,14 +490,14 @@ impl ServerCore {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         if session.acknowledge(sequence) {
             self.outputs.push_back(Output::Acknowledged(id, sequence));
-            self.reschedule(id);
+            self.postpone(id);
         }
     }
 
     fn end(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ending = true;
-        self.reschedule(id);
+        self.postpone(id);
         self.outputs.push_back(Output::Ended(id));
     }
 
@@ -514,7 +510,7 @@ impl ServerCore {
         if let Some(connection) = connection {
             self.refuse(connection, error);
         }
-        self.reschedule(id);
+        self.postpone(id);
         self.outputs.push_back(Output::Expired(id));
     }
 
@@ -538,10 +534,21 @@ impl ServerCore {
         LeaseTerms { lease: wanted.min(self.lease_max) }
     }
 
-    fn reschedule(&mut self, id: SessionId) {
+    /// Sets when the session is to be looked at again: never before now, or what was due before anybody could know
+    /// of it would pass for this host's lateness.
+    fn schedule(&mut self, now: Time, id: SessionId) {
+        self.deadlines.set(id, self.deadline(id).map(|at| at.max(now)));
+    }
+
+    /// The same when it can only be later than before.
+    fn postpone(&mut self, id: SessionId) {
+        let before = self.deadlines.get(id);
+        self.deadlines.set(id, self.deadline(id).map(|at| before.map_or(at, |before| at.max(before))));
+    }
+
+    fn deadline(&self, id: SessionId) -> Option<Time> {
         let overdue = self.overdue.contains(&id);
-        let at = self.sessions.get(&id).and_then(|session| session.deadline(overdue));
-        self.deadlines.set(id, at);
+        self.sessions.get(&id).and_then(|session| session.deadline(overdue))
     }
 
     fn send(&mut self, connection: ConnectionId, down: Down) {

@@ -1,7 +1,8 @@
-//! Chores of the project: `cargo xtask ci | fix | tidy | fuzz [TARGET] | check-report FILE`.
+//! Chores of the project: `cargo xtask ci | fix | tidy | fuzz [TARGET] | sim ARGS | check-report FILE`.
 #![allow(clippy::disallowed_methods, reason = "a chore reads the real tree, never a simulated one")]
 
 mod report;
+mod sim;
 mod tidy;
 
 use std::path::PathBuf;
@@ -36,6 +37,12 @@ enum Chore {
         /// Only this target
         target: Option<String>,
     },
+    /// Run the protocol's machines in simulated worlds, each drawn from a seed
+    Sim {
+        /// For the simulator: `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check the JSON report of a load test
     CheckReport {
         /// The file
@@ -57,10 +64,11 @@ fn main() -> anyhow::Result<()> {
         Chore::Fuzz { seconds, seed, target } => {
             // Optimized, but with the checks of arithmetic that tests have.
             let mut fuzz = Command::new("cargo");
-            fuzz.args(["run", "--quiet", "--package", "hasp-fuzz", "--profile", "fuzz", "--"]);
+            fuzz.args(["run", "--quiet", "--package", "hasp-fuzz", "--profile", "checked", "--"]);
             fuzz.args([format!("--seconds={seconds}"), format!("--seed={seed}")]).args(target);
             run(fuzz.current_dir(&root))
         }
+        Chore::Sim { args } => sim::run(&root, &args),
         Chore::CheckReport { file } => report::check(&file),
     }
 }

@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{Instant as _, Raft, ReadPolicy, ServerState};
+use openraft::{Raft, ReadPolicy, ServerState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::acks::Acks;
 use super::applier::Applier;
 use super::machine::Machine;
-use super::types::{Metrics, MetricsReceiver, Types};
+use super::types::{ServerMetrics, ServerMetricsReceiver, Types};
 
 /// Proof of having been elected once. Proposals carry it, and fail when another election has come between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,7 @@ pub enum Mastery {
 /// No term: terms of leaders begin at 1.
 const NO_TERM: u64 = 0;
 
-/// Follows openraft's metrics.
+/// Follows what openraft says of votes and leaders.
 pub struct MasteryWatch<M: Machine> {
     pub raft: Raft<Types, Applier<M>>,
     pub sender: Arc<watch::Sender<Mastery>>,
@@ -92,10 +93,7 @@ enum View {
     Stopped { reason: String },
 }
 
-fn view(metrics: &Metrics) -> View {
-    if let Err(fatal) = &metrics.running_state {
-        return View::Stopped { reason: fatal.to_string() };
-    }
+fn view(metrics: &ServerMetrics) -> View {
     let vote = &metrics.vote;
     if metrics.state == ServerState::Leader && vote.committed && vote.leader_id.voted_for == metrics.id {
         return View::Leads { term: vote.leader_id.term };
@@ -106,7 +104,8 @@ fn view(metrics: &Metrics) -> View {
 impl<M: Machine> MasteryWatch<M> {
     /// Publishes every change until openraft stops.
     pub async fn run(self) {
-        let mut metrics = self.raft.metrics();
+        // Of all that openraft publishes only this stands still while entries come and go.
+        let mut metrics = self.raft.server_metrics();
         let mut confirmed = NO_TERM;
         // Kept over changes of the metrics: asking for a confirmation changes them.
         let mut confirming: Option<(u64, BoxFuture<'_, u64>)> = None;
@@ -114,13 +113,12 @@ impl<M: Machine> MasteryWatch<M> {
             let now = view(&metrics.borrow_and_update());
             self.publish(&now, confirmed);
             match now {
-                View::Stopped { .. } => return,
                 View::Leads { term } if term != confirmed && !self.handing_over.has_begun(term) => {
                     if confirming.as_ref().is_none_or(|(asked, _)| *asked != term) {
                         confirming = Some((term, Box::pin(self.confirm())));
                     }
                 }
-                View::Leads { .. } | View::Follows { .. } => confirming = None,
+                View::Leads { .. } | View::Follows { .. } | View::Stopped { .. } => confirming = None,
             }
             let answer = async {
                 match &mut confirming {
@@ -136,12 +134,20 @@ impl<M: Machine> MasteryWatch<M> {
                 }
                 changed = metrics.changed() => {
                     if changed.is_err() {
-                        self.publish(&View::Stopped { reason: "raft has stopped".to_owned() }, confirmed);
+                        self.publish(&self.stopped(), confirmed);
                         return;
                     }
                 }
             }
         }
+    }
+
+    fn stopped(&self) -> View {
+        let reason = match &self.raft.metrics().borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "raft has stopped".to_owned(),
+        };
+        View::Stopped { reason }
     }
 
     /// The term of this leadership, once a quorum has confirmed it and all that was committed before is applied.
@@ -175,19 +181,16 @@ impl<M: Machine> MasteryWatch<M> {
 
 /// Until when no other leader can have been elected, by this replica's own clock and without a margin.
 ///
-/// Counted from when the requests left that a quorum answered last. None if this replica does not lead in that term.
+/// Counted from when the requests left that a quorum accepted last. None if this replica does not lead in that term.
 #[allow(clippy::disallowed_methods, reason = "openraft counts leases in tokio's time")]
-pub fn lease_end(metrics: &MetricsReceiver, token: MasteryToken, lease: Duration) -> Option<Instant> {
-    let metrics = metrics.borrow_watched();
-    if view(&metrics) != (View::Leads { term: token.term }) {
+pub fn lease_end(
+    metrics: &ServerMetricsReceiver,
+    acks: &Acks,
+    token: MasteryToken,
+    lease: Duration,
+) -> Option<Instant> {
+    if view(&metrics.borrow_watched()) != (View::Leads { term: token.term }) {
         return None;
     }
-    // Nobody else could be elected in a cell of one.
-    if metrics.membership_config.voter_ids().count() == 1 {
-        return Some(Instant::now() + lease);
-    }
-    // openraft's instant cannot be opened, only subtracted. Read in this order the result errs to the early side.
-    let now = Instant::now();
-    let since = metrics.last_quorum_acked?.elapsed();
-    Some(now.checked_sub(since)? + lease)
+    Some(acks.quorum_since(token.term, Instant::now())? + lease)
 }

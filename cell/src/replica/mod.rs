@@ -15,6 +15,7 @@
 //!
 //! Options of openraft that safety rests on, each with its reason, are in [`config`](ReplicaConfig).
 
+mod acks;
 mod applier;
 mod config;
 mod connect;

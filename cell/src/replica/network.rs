@@ -3,15 +3,15 @@
 //! Entries travel on one bidirectional stream per follower, many batches in flight; heartbeats, votes and transfers are
 //! short calls on another connection; snapshots have a third. Every call has a deadline, the stream one for each answer.
 
+mod appending;
 mod sending;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt as _, stream};
 use hasp_rt::disk::Disk;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, stream_append_sequential};
@@ -20,7 +20,9 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::Instant;
 
+use super::acks::Acks;
 use super::applier::SnapshotFile;
 use super::connect::{Link, Peer, Peers};
 use super::machine::Machine;
@@ -31,6 +33,8 @@ use super::wire;
 pub struct Network<M> {
     peers: Peers,
     disk: Arc<dyn Disk>,
+    /// Where it is noted what the followers accepted.
+    acks: Arc<Acks>,
     /// How long a follower may leave a batch unanswered before its stream is given up.
     stall: Duration,
     _machine: std::marker::PhantomData<fn() -> M>,
@@ -38,14 +42,15 @@ pub struct Network<M> {
 
 impl<M: Machine> Network<M> {
     /// A network that gives a stalled follower `stall`.
-    pub fn new(peers: Peers, disk: Arc<dyn Disk>, stall: Duration) -> Self {
-        Self { peers, disk, stall, _machine: std::marker::PhantomData }
+    pub fn new(peers: Peers, disk: Arc<dyn Disk>, acks: Arc<Acks>, stall: Duration) -> Self {
+        Self { peers, disk, acks, stall, _machine: std::marker::PhantomData }
     }
 
     fn connection(&self, target: u64, appends: Appends) -> Connection<M> {
         Connection {
             peer: self.peers.get(target).cloned(),
             disk: self.disk.clone(),
+            acks: self.acks.clone(),
             appends,
             stall: self.stall,
             target,
@@ -77,6 +82,7 @@ enum Appends {
 pub struct Connection<M> {
     peer: Option<Peer>,
     disk: Arc<dyn Disk>,
+    acks: Arc<Acks>,
     appends: Appends,
     stall: Duration,
     target: u64,
@@ -92,6 +98,11 @@ impl<M: Machine> Connection<M> {
 }
 
 type RpcError = RPCError<Types>;
+
+#[allow(clippy::disallowed_methods, reason = "openraft counts leases in tokio's time")]
+fn now() -> Instant {
+    Instant::now()
+}
 
 fn rpc_error(link: &Link, action: RPCTypes, timeout: Duration, status: &tonic::Status) -> RpcError {
     match status.code() {
@@ -120,12 +131,17 @@ impl<M: Machine> RaftNetworkV2<Types> for Connection<M> {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RpcError> {
         let link = &self.peer()?.control;
+        let (term, sent) = (request.vote.leader_id.term, now());
         let request = wire::put_append(request, Some(link.addressed()));
         let answer =
             link.call(option.soft_ttl(), |mut client| async move { client.append(request).await }).await;
         let answer =
             answer.map_err(|status| rpc_error(link, RPCTypes::AppendEntries, option.soft_ttl(), &status))?;
-        Ok(wire::get_append_result(answer).map_err(malformed)?.into())
+        let result = wire::get_append_result(answer).map_err(malformed)?;
+        if result.is_ok() {
+            self.acks.accepted(self.target, term, sent);
+        }
+        Ok(result.into())
     }
 
     fn stream_append<'s, S>(
@@ -139,8 +155,8 @@ impl<M: Machine> RaftNetworkV2<Types> for Connection<M> {
         match self.appends {
             Appends::OneByOne => stream_append_sequential(self, input, option),
             Appends::Streamed => Box::pin(async move {
-                let stall = self.stall;
-                pipelined(self.peer()?.appends.clone(), stall, input).await
+                let link = self.peer()?.appends.clone();
+                appending::pipelined(link, self.acks.clone(), self.stall, input).await
             }),
         }
     }
@@ -202,73 +218,6 @@ impl<M: Machine> RaftNetworkV2<Types> for Connection<M> {
             true => Ok(Ok(())),
             // openraft only logs why: the others elect once the transfer comes to nothing.
             false => Err(RPCError::Network(NetworkError::from_string(answer.refusal))),
-        }
-    }
-}
-
-/// Sends all of `input` on one stream and returns the answers, which come in the order of the requests.
-async fn pipelined<'s, S>(
-    link: Arc<Link>,
-    stall: Duration,
-    mut input: S,
-) -> Result<BoxStream<'s, Result<StreamAppendResult<Types>, RpcError>>, RpcError>
-where
-    S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
-{
-    // openraft waits out its backoff inside the input. To connect before the first request is there would be to try a
-    // dead peer again and again without a pause.
-    let Some(first) = input.next().await else { return Ok(stream::empty().boxed()) };
-    let sent = Arc::new(AtomicU64::new(0));
-    let counter = sent.clone();
-    let mut addressed = Some(link.addressed());
-    let requests = stream::iter([first]).chain(input).map(move |request| {
-        counter.fetch_add(1, Ordering::Relaxed);
-        wire::put_append(request, addressed.take())
-    });
-    let answers = link.call(stall, |mut client| async move { client.append_stream(requests).await }).await;
-    let answers = answers.map_err(|status| rpc_error(&link, RPCTypes::AppendEntries, stall, &status))?;
-
-    let answering = Answering { link, answers, sent, received: 0, stall };
-    Ok(Box::pin(stream::unfold(Some(answering), |state| async move {
-        let mut answering = state?;
-        match answering.next().await? {
-            Ok(Ok(matching)) => Some((Ok(Ok(matching)), Some(answering))),
-            last => Some((last, None)),
-        }
-    })))
-}
-
-/// The answering half of an append stream.
-struct Answering {
-    link: Arc<Link>,
-    answers: tonic::Streaming<wire::pb::AppendResponse>,
-    sent: Arc<AtomicU64>,
-    received: u64,
-    stall: Duration,
-}
-
-impl Answering {
-    async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RpcError>> {
-        loop {
-            let waiting_since_before = self.sent.load(Ordering::Relaxed) > self.received;
-            match tokio::time::timeout(self.stall, self.answers.message()).await {
-                Ok(Ok(Some(answer))) => {
-                    self.received += 1;
-                    return Some(wire::get_append_result(answer).map_err(malformed));
-                }
-                Ok(Ok(None)) => return None,
-                Ok(Err(status)) => {
-                    self.link.abandon().await;
-                    return Some(Err(rpc_error(&self.link, RPCTypes::AppendEntries, self.stall, &status)));
-                }
-                // Silence is an error only when a request was in flight for all of it.
-                Err(_elapsed) if waiting_since_before => {
-                    self.link.abandon().await;
-                    let status = tonic::Status::deadline_exceeded("append stream stalled");
-                    return Some(Err(rpc_error(&self.link, RPCTypes::AppendEntries, self.stall, &status)));
-                }
-                Err(_elapsed) => {}
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ use openraft::{Raft, RaftLogReader as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::acks::Acks;
 use super::applier::{Applied, Applier};
 use super::config::ReplicaConfig;
 use super::connect::Peers;
@@ -28,7 +29,9 @@ use super::mastery::{HandingOver, Mastery, MasteryToken, MasteryWatch, lease_end
 use super::network::Network;
 use super::service::{MESSAGE_BYTES_MAX, Service};
 use super::status::ReplicaStatus;
-use super::types::{CommittedLeaderId, MetricsReceiver, Payload, Responder, Runtime, Types};
+use super::types::{
+    CommittedLeaderId, MetricsReceiver, Payload, Responder, Runtime, ServerMetricsReceiver, Types,
+};
 use super::wire::{self, pb::raft_server::RaftServer};
 
 /// Bytes one entry may have.
@@ -42,9 +45,11 @@ pub struct Replica<M: Machine> {
     applied: Applied<M>,
     service: Service<M>,
     metrics: MetricsReceiver,
+    leadership: ServerMetricsReceiver,
     mastery: Arc<watch::Sender<Mastery>>,
     handing_over: Arc<HandingOver>,
     peers: Peers,
+    acks: Arc<Acks>,
     /// The leader's lease, counted from the last quorum.
     lease: Duration,
     tasks: Tasks,
@@ -99,7 +104,9 @@ impl<M: Machine> Replica<M> {
 
         let env = Env { tasks: env.tasks.child(), ..env };
         let peers = Peers::new(&config.cell, config.id, &config.peers, &env);
-        let network = Network::<M>::new(peers.clone(), env.disk.clone(), config.timing.election_min);
+        let acks = Arc::new(Acks::new(peers.iter().map(|(id, _)| id)));
+        let network =
+            Network::<M>::new(peers.clone(), env.disk.clone(), acks.clone(), config.timing.election_min);
         let raft_config = config.raft().validate().map_err(|error| StartError::Config(error.to_string()))?;
         let mut seeds = env.seeds.stream("raft");
         let starting = Raft::new(config.id, Arc::new(raft_config), network, log, applier);
@@ -117,12 +124,14 @@ impl<M: Machine> Replica<M> {
         let (mastery, _) = watch::channel(Mastery::Follower { leader: None });
         let replica = Self {
             metrics: raft.metrics(),
+            leadership: raft.server_metrics(),
             raft: raft.clone(),
             applied,
             service,
             mastery: Arc::new(mastery),
             handing_over: Arc::default(),
             peers: peers.clone(),
+            acks,
             lease: config.timing.election_max,
             tasks: env.tasks,
             log: None,
@@ -201,7 +210,7 @@ impl<M: Machine> Replica<M> {
         self.mastery.subscribe()
     }
 
-    /// Until when no other replica can have become leader: the send time of the last heartbeat that a quorum answered,
+    /// Until when no other replica can have become leader: the send time of the last request that a quorum accepted,
     /// plus the longest election timeout. There is no margin in it for clocks of different rates.
     ///
     /// None unless this replica is [`Mastery::Leader`]; none from the moment a transfer begins.
@@ -210,7 +219,7 @@ impl<M: Machine> Replica<M> {
         if self.handing_over.has_begun(token.term) {
             return None;
         }
-        lease_end(&self.metrics, token, self.lease)
+        lease_end(&self.leadership, &self.acks, token, self.lease)
     }
 
     /// Calls `f` with the applied state and its index. Short work only: entries wait meanwhile. A clone is O(1).

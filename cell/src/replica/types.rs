@@ -119,6 +119,8 @@ pub type LogState = openraft::LogState<Types>;
 pub type IoFlushed = openraft::storage::IOFlushed<Types>;
 pub type Metrics = openraft::RaftMetrics<Types>;
 pub type MetricsReceiver = openraft_rt_tokio::TokioWatchReceiver<Metrics>;
+pub type ServerMetrics = openraft::metrics::RaftServerMetrics<Types>;
+pub type ServerMetricsReceiver = openraft_rt_tokio::TokioWatchReceiver<ServerMetrics>;
 /// Seeded, so that elections in a simulation repeat.
 pub type Runtime = openraft_rt::deterministic_rng::DeterministicRng<openraft_rt_tokio::TokioRuntime>;
 

@@ -20,33 +20,33 @@ use crate::node_events::HandleEvent;
 
 /// Names a call; chosen by the shell, never twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct CallId(pub(crate) u64);
+pub struct CallId(pub u64);
 
 /// Names an open handle of the application; chosen by the core, never twice. Two may share what the
 /// cell knows as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct HandleNumber(pub(crate) u64);
+pub struct HandleNumber(pub u64);
 
 /// What the application asks.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Call {
+pub struct Call {
     /// What.
-    pub(crate) op: Op,
+    pub op: Op,
     /// A sequencer that must stand.
-    pub(crate) guard: Option<SequencerToken>,
+    pub guard: Option<SequencerToken>,
     /// The handle that it is asked of, if one is.
-    pub(crate) on: Option<HandleNumber>,
+    pub on: Option<HandleNumber>,
     /// What becomes of the handle that an `Open` makes.
-    pub(crate) opening: Opening,
+    pub opening: Opening,
 }
 
 /// How the library treats a handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Opening {
+pub struct Opening {
     /// What the application is told; the cell may be asked to tell more.
-    pub(crate) told: EventMask,
+    pub told: EventMask,
     /// A released lock is kept (`lock-5`).
-    pub(crate) keeps_lock: bool,
+    pub keeps_lock: bool,
 }
 
 impl From<Op> for Call {
@@ -57,7 +57,7 @@ impl From<Op> for Call {
 
 impl Call {
     /// The handle whose lock is asked for, and how, if one is.
-    pub(crate) fn acquires(&self) -> Option<(HandleNumber, LockMode)> {
+    pub fn acquires(&self) -> Option<(HandleNumber, LockMode)> {
         match &self.op {
             Op::Acquire(_, mode) | Op::TryAcquire(_, mode) => Some((self.on?, *mode)),
             _ => None,
@@ -67,7 +67,7 @@ impl Call {
 
 /// What can happen.
 #[derive(Debug)]
-pub(crate) enum Input {
+pub enum Input {
     /// The application asks and waits for the answer.
     Ask(CallId, Call),
     /// The application is done with a handle and does not wait for an answer.
@@ -88,16 +88,16 @@ pub(crate) enum Input {
 
 /// What an answer brought that must not be held by nobody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Brought {
+pub struct Brought {
     /// A handle.
-    pub(crate) handle: Option<HandleNumber>,
+    pub handle: Option<HandleNumber>,
     /// The lock of a handle.
-    pub(crate) lock_of: Option<HandleNumber>,
+    pub lock_of: Option<HandleNumber>,
 }
 
 /// What is to be done.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub enum Output {
     /// Open a connection there.
     Connect(LinkId, String),
     /// Close it.
@@ -127,41 +127,41 @@ pub(crate) enum Output {
 
 /// A handle that was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OpenHandle {
+pub struct OpenHandle {
     /// By what the core knows it.
-    pub(crate) number: HandleNumber,
+    pub number: HandleNumber,
     /// The true name of its node.
-    pub(crate) name: Name,
+    pub name: Name,
     /// The cell that made it.
-    pub(crate) cell: CellName,
+    pub cell: CellName,
 }
 
 /// A file as it may be shown to whoever may read it.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub struct Shown {
     /// Its node.
-    pub(crate) name: Name,
+    pub name: Name,
     /// Which of that name.
-    pub(crate) instance: Instance,
+    pub instance: Instance,
     /// All of it.
-    pub(crate) contents: Bytes,
+    pub contents: Bytes,
     /// Metadata.
-    pub(crate) stat: Stat,
+    pub stat: Stat,
     /// Where it was read; it has not changed since.
-    pub(crate) position: Position,
+    pub position: Position,
     /// Of the session whose cache lease it hangs on.
-    pub(crate) cell: Option<CellName>,
+    pub cell: Option<CellName>,
     /// To be set when it is shown to somebody.
-    pub(crate) used: Used,
+    pub used: Used,
 }
 
 /// Whether something was used since the last look. A clone is the same mark.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Used(Arc<AtomicBool>);
+pub struct Used(Arc<AtomicBool>);
 
 impl Used {
     /// Marks it as used.
-    pub(crate) fn mark(&self) {
+    pub fn mark(&self) {
         // Most of the time it is marked already, and who only looks shares the cache line.
         if !self.0.load(Ordering::Relaxed) {
             self.0.store(true, Ordering::Relaxed);
@@ -169,7 +169,7 @@ impl Used {
     }
 
     /// Takes the mark away; whether it was there.
-    pub(crate) fn take(&self) -> bool {
+    pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
 }

@@ -28,6 +28,11 @@ impl Leases {
         self.ends = self.ends.extended_to(ends);
     }
 
+    /// Another host serves from here on, which the word of the last one does not bind (`time-3`).
+    pub(super) const fn forget_cache(&mut self) {
+        self.ends.cache = Time::ZERO;
+    }
+
     pub(super) fn grace_end(&self, grace: Duration) -> Time {
         self.ends.session + grace
     }

@@ -10,7 +10,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 const GREETING_PATIENCE: Duration = Duration::from_secs(4);
 /// How long to wait for a host to close the stream of a session that was ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// First pause after a failure; doubles, up to the longest, each time that all targets have failed.
+/// First pause after a failure; half as long again, up to the longest, each time that all targets have failed.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Redirects followed without a pause.
@@ -188,11 +188,13 @@ impl Link {
         self.any() == Some(attempt)
     }
 
-    /// Doubles with each round, times a factor between 1/2 and 1 that differs from client to client and
-    /// time to time. Who comes to a host that is down first must not wait long for one that is up.
+    /// Grows by half with each round, times a factor between 1/2 and 1 that differs from client to client and
+    /// time to time. Who comes to a host that is down first must not wait long for one that is up, nor sleep
+    /// long when another replica has taken over after a second or two.
     fn pause(&mut self, targets: usize) -> Duration {
         let rounds = self.failures / u32::try_from(targets).unwrap_or(u32::MAX).max(1);
-        let full = PAUSE.saturating_mul(1 << rounds.min(6)).min(PAUSE_MAX) / 2;
+        let rounds = rounds.min(8);
+        let full = (PAUSE * 3_u32.pow(rounds) / 2_u32.pow(rounds)).min(PAUSE_MAX) / 2;
         self.jitter = splitmix(self.jitter);
         let fraction = u32::try_from(self.jitter >> 48).expect("16 bits");
         full + full * fraction / 65_536

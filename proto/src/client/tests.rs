@@ -6,7 +6,7 @@ use super::{Event, Status};
 use crate::error::ErrorCode;
 use crate::handle::HandleToken;
 use crate::id::{CellName, Epoch, Generation, RequestNumber};
-use crate::lease::Ceiling;
+use crate::lease::{Ceiling, LeaseEnds};
 use crate::node::AclNames;
 use crate::pair::Pair;
 use crate::position::Position;
@@ -79,6 +79,26 @@ fn the_holder_goes_to_the_next_host_and_resumes_with_a_greater_claim() {
     assert_eq!(pair.client.host(), Some("p2"));
     assert!(!pair.events.contains(&Event::Jeopardy), "the lease had not run out");
     pair.check_transcript("next_host");
+}
+
+#[test]
+fn the_next_host_is_not_bound_by_the_cache_lease_of_the_last() {
+    let mut pair = Pair::new(&["p1", "p2"]);
+    pair.host("p2").admits_resumed = true;
+    pair.run_until(t(5_000));
+    let granted = pair.client.lease_ends();
+    assert!(granted.cache > t(11_000));
+
+    // The next one could not promise to void anything beyond seven seconds.
+    let ends = LeaseEnds { session: t(60_000), cache: t(7_000) };
+    pair.host("p2").core.set_ceiling(t(5_000), Ceiling::Upstream(ends));
+    pair.take_down("p1");
+    pair.run_until(t(6_500));
+
+    assert_eq!(pair.client.host(), Some("p2"));
+    assert!(pair.client.lease_ends().cache <= t(7_000), "{:?}", pair.client.lease_ends());
+    assert!(pair.client.lease_ends().session >= granted.session, "time-3: the session lease goes on");
+    assert!(pair.events.contains(&Event::CacheLapsed));
 }
 
 #[test]

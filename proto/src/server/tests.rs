@@ -176,6 +176,22 @@ fn news_for_a_session_without_a_cache_lease_is_no_sign_of_load() {
 }
 
 #[test]
+fn a_keep_alive_that_comes_when_its_answer_was_due_long_ago_is_no_sign_of_load() {
+    let mut world = World::new();
+    world.core.tell(t(500), world.id, News::EventsLost { cell: None });
+    world.core.set_lease_max(Duration::from_secs(60));
+
+    world.keep_alive(t(11_000), 1);
+    world.core.received(t(11_000), C1, Up::Acknowledge(Sequence(1)));
+    world.core.handle_timeout(t(11_900));
+    assert_eq!(world.core.lease(), Duration::from_secs(12));
+
+    world.keep_alive(t(22_500), 2);
+    world.core.handle_timeout(t(23_500));
+    assert_eq!(world.core.lease(), Duration::from_secs(24), "a second after it came it is one");
+}
+
+#[test]
 fn a_session_without_keep_alives_runs_out_and_its_connection_is_closed() {
     let mut world = World::new();
 

@@ -1,10 +1,10 @@
-//! Cables that are cut: bytes stop, and nobody is told.
+//! Cables that are cut or slow: bytes stop or wait, and nobody is told.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
 use hasp_rt::transport::{Io, Listener, PipeTransport, Transport};
@@ -13,25 +13,46 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::world::address;
 
 /// Which replicas cannot reach which. A connection caught by a cut stays dead after it is mended, as one does whose
-/// segments are never sent again.
+/// segments are never sent again. One that is only held goes on where it stopped.
 #[derive(Clone, Default)]
-pub struct Cuts(Arc<Mutex<BTreeSet<(u64, u64)>>>);
+pub struct Cuts(Arc<Mutex<Troubles>>);
+
+#[derive(Default)]
+struct Troubles {
+    cut: BTreeSet<(u64, u64)>,
+    held: BTreeSet<(u64, u64)>,
+    /// Of those that wait for bytes that are held, or for room for them.
+    wakers: Vec<Waker>,
+}
 
 impl Cuts {
     /// Cuts `id` off from all others of `count`.
     pub fn isolate(&self, id: u64, count: u64) {
-        let mut cuts = self.0.lock().unwrap();
-        cuts.extend((1..=count).filter(|other| *other != id).flat_map(|other| [(id, other), (other, id)]));
+        let mut troubles = self.0.lock().unwrap();
+        let others = (1..=count).filter(|other| *other != id);
+        troubles.cut.extend(others.flat_map(|other| [(id, other), (other, id)]));
     }
 
-    /// Mends everything.
+    /// Mends everything that was cut.
     pub fn mend(&self) {
-        self.0.lock().unwrap().clear();
+        self.0.lock().unwrap().cut.clear();
     }
 
     /// Whether a replica is cut off from somebody by its own cable.
     pub fn isolates(&self, id: u64) -> bool {
-        self.0.lock().unwrap().iter().filter(|(from, _)| *from == id).count() > 1
+        self.0.lock().unwrap().cut.iter().filter(|(from, _)| *from == id).count() > 1
+    }
+
+    /// From here on what one replica sends to another waits on the way.
+    pub fn hold(&self, from: u64, to: u64) {
+        self.0.lock().unwrap().held.insert((from, to));
+    }
+
+    /// Lets it arrive.
+    pub fn release(&self, from: u64, to: u64) {
+        let mut troubles = self.0.lock().unwrap();
+        troubles.held.remove(&(from, to));
+        troubles.wakers.drain(..).for_each(Waker::wake);
     }
 
     /// The network as replica `from` has it.
@@ -40,7 +61,16 @@ impl Cuts {
     }
 
     fn has(&self, pair: (u64, u64)) -> bool {
-        self.0.lock().unwrap().contains(&pair)
+        self.0.lock().unwrap().cut.contains(&pair)
+    }
+
+    fn holds(&self, (from, to): (u64, u64), cx: &Context<'_>) -> bool {
+        let mut troubles = self.0.lock().unwrap();
+        let holds = troubles.held.contains(&(from, to));
+        if holds {
+            troubles.wakers.push(cx.waker().clone());
+        }
+        holds
     }
 }
 
@@ -81,6 +111,15 @@ impl Cable {
         self.dead |= self.cuts.has(self.pair);
         self.dead
     }
+
+    fn stops_reading(&mut self, cx: &Context<'_>) -> bool {
+        let (here, there) = self.pair;
+        self.is_dead() || self.cuts.holds((there, here), cx)
+    }
+
+    fn stops_writing(&mut self, cx: &Context<'_>) -> bool {
+        self.is_dead() || self.cuts.holds(self.pair, cx)
+    }
 }
 
 impl AsyncRead for Cable {
@@ -89,7 +128,7 @@ impl AsyncRead for Cable {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.is_dead() {
+        match self.stops_reading(cx) {
             true => Poll::Pending,
             false => Pin::new(&mut self.io).poll_read(cx, buf),
         }
@@ -98,7 +137,7 @@ impl AsyncRead for Cable {
 
 impl AsyncWrite for Cable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.is_dead() {
+        match self.stops_writing(cx) {
             true => Poll::Pending,
             false => Pin::new(&mut self.io).poll_write(cx, bytes),
         }

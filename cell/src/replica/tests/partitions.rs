@@ -63,3 +63,36 @@ async fn an_isolated_follower_catches_up_without_an_election() {
     // Pre-vote: what it tried while it was alone has disturbed nobody.
     assert_eq!(world.leader().await, (leader, token));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_does_not_count_for_what_was_sent_after_it() {
+    let world = World::founded(3).await;
+    let (leader, token) = world.leader().await;
+    let followers = [1, 2, 3].into_iter().filter(|id| *id != leader).collect::<Vec<_>>();
+    let [first, second] = followers[..] else { panic!("{followers:?}") };
+    let heartbeat = world.timing().heartbeat;
+
+    // Both get an entry and answer at once, but the answers are slow. Then they get nothing any more.
+    world.cuts.hold(first, leader);
+    world.cuts.hold(second, leader);
+    let proposed = world.replica(leader).propose(token, Bytes::from_static(b"entry"));
+    tokio::time::sleep(heartbeat / 10).await;
+    world.cuts.hold(leader, first);
+    world.cuts.hold(leader, second);
+    let heard_last = tokio::time::Instant::now();
+    tokio::time::sleep(heartbeat * 3).await;
+
+    // The first answer commits the entry. The leader tells both of that; only then the second answer comes.
+    world.cuts.release(first, leader);
+    proposed.await.unwrap();
+    tokio::time::sleep(heartbeat / 2).await;
+    world.cuts.release(second, leader);
+    tokio::time::sleep(heartbeat / 10).await;
+
+    let lease_end = world.replica(leader).lease_end().unwrap();
+    assert!(
+        lease_end <= heard_last + world.timing().election_max,
+        "the lease goes on for {:?} after the followers', who may elect another then",
+        lease_end - heard_last - world.timing().election_max
+    );
+}

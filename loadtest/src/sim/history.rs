@@ -1,0 +1,205 @@
+//! What was asked and answered in a world, in true time, and what the cells' logs say was done.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hasp_cell::state::{AppliedOutcome, LogEntry, State};
+use hasp_proto::error::ErrorCode;
+use hasp_proto::id::CellName;
+use hasp_proto::name::Name;
+use hasp_proto::node::{LockMode, Stat};
+use hasp_proto::position::Position;
+use hasp_proto::request::Reply;
+
+use super::clock::Moment;
+
+/// A call of an application. A client makes one after the other.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which client.
+    pub client: usize,
+    /// Which of its lives: a client that starts again has another session.
+    pub life: u64,
+    /// Of which node.
+    pub name: Name,
+    /// What.
+    pub what: What,
+    /// When.
+    pub begun: Moment,
+    /// When it was answered, and how; `None` while it is not.
+    pub told: Option<Told>,
+}
+
+/// What was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// To open a node that should be there.
+    Open,
+    /// To open a node and to create it with these contents if it is absent.
+    Create(Bytes),
+    /// Contents and metadata.
+    Read,
+    /// Metadata.
+    Stat,
+    /// The children.
+    List,
+    /// No two writes of a world have the same contents.
+    Write(Bytes),
+    /// The same, under a sequencer of a lock.
+    Guarded {
+        /// What is written.
+        contents: Bytes,
+        /// Whose.
+        lock: Name,
+        /// Of the acquisition.
+        lock_generation: u64,
+    },
+    /// To delete the node.
+    Delete,
+    /// To hold its lock.
+    Acquire(LockMode),
+    /// To hold it no more.
+    Release,
+    /// For the sequencer.
+    Sequencer,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// When it came.
+    pub at: Moment,
+    /// It came at once, from the client's own cache.
+    pub is_cached: bool,
+    /// What it reflects.
+    pub position: Option<Position>,
+    /// What it says.
+    pub result: Result<Reply, ErrorCode>,
+}
+
+impl Asked {
+    /// Index of the answer's position, if it was a good one.
+    pub fn index(&self) -> Option<u64> {
+        Some(self.told.as_ref()?.position.as_ref()?.index)
+    }
+
+    /// What a successful call brought.
+    pub fn reply(&self) -> Option<&Reply> {
+        self.told.as_ref()?.result.as_ref().ok()
+    }
+
+    /// Contents that it would write.
+    pub fn contents(&self) -> Option<&Bytes> {
+        match &self.what {
+            What::Create(contents) | What::Write(contents) | What::Guarded { contents, .. } => Some(contents),
+            _ => None,
+        }
+    }
+
+    /// Whether it changed the node, as its answer says.
+    pub fn has_changed(&self) -> bool {
+        matches!(
+            self.reply(),
+            Some(
+                Reply::Written { .. }
+                    | Reply::Deleted
+                    | Reply::Acquired { .. }
+                    | Reply::AclSet { .. }
+                    | Reply::Opened { created: true, .. }
+            )
+        )
+    }
+}
+
+/// What a node was from some point of its cell's history on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// The command that made it so.
+    pub index: u64,
+    /// When that was committed.
+    pub at: Moment,
+    /// `None`: there was no such node.
+    pub node: Option<(Stat, Bytes)>,
+}
+
+/// What was committed in one cell.
+#[derive(Debug, Default)]
+pub struct Truth {
+    /// After all of it.
+    pub state: State,
+    /// Of each name that a script knows, oldest first.
+    pub versions: BTreeMap<Name, Vec<Version>>,
+}
+
+impl Truth {
+    /// Nothing yet; these names will be followed.
+    pub fn of(names: &[Name]) -> Self {
+        Self {
+            state: State::default(),
+            versions: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
+        }
+    }
+
+    /// The next entry was committed. Calls `look` for each command with the states around it.
+    pub fn commit(
+        &mut self,
+        at: Moment,
+        entry: &LogEntry,
+        mut look: impl FnMut(&State, &State, &hasp_cell::state::Command, &AppliedOutcome),
+    ) {
+        for command in &entry.commands {
+            let before = self.state.clone();
+            let one = LogEntry { epoch: entry.epoch, commands: vec![command.clone()] };
+            let outcomes = self.state.apply(&one);
+            look(&before, &self.state, command, &outcomes[0]);
+            self.note(at);
+        }
+    }
+
+    fn note(&mut self, at: Moment) {
+        let index = self.state.index();
+        for (name, versions) in &mut self.versions {
+            let node = self.state.node(name);
+            let last = versions.last().and_then(|version| version.node.as_ref());
+            let is_same = match (node, last) {
+                (None, None) => true,
+                (Some(node), Some((stat, _))) => {
+                    (node.instance, node.content_generation, node.lock_generation, node.acl_generation)
+                        == (stat.instance, stat.content_generation, stat.lock_generation, stat.acl_generation)
+                }
+                _ => false,
+            };
+            if !is_same {
+                let node = node.map(|node| (node.stat(), node.contents.clone()));
+                versions.push(Version { index, at, node });
+            }
+        }
+    }
+
+    /// How many versions there were at that index: 0 before the node was first there.
+    pub fn count_at(&self, name: &Name, index: u64) -> usize {
+        self.versions.get(name).map_or(0, |versions| versions.partition_point(|it| it.index <= index))
+    }
+
+    /// What the node was at that index.
+    pub fn node_at(&self, name: &Name, index: u64) -> Option<&(Stat, Bytes)> {
+        let count = self.count_at(name, index);
+        self.versions.get(name)?[..count].last()?.node.as_ref()
+    }
+}
+
+/// A whole run.
+#[derive(Debug, Default)]
+pub struct History {
+    /// Calls, in the order in which they began.
+    pub asked: Vec<Asked>,
+    /// By cell.
+    pub truths: BTreeMap<CellName, Truth>,
+}
+
+impl History {
+    /// The truth that answers at that position are about.
+    pub fn truth(&self, position: &Position) -> Option<&Truth> {
+        self.truths.get(&position.cell)
+    }
+}
