@@ -110,7 +110,7 @@ pub enum Input {
 }
 
 /// What a master wants done.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "nearly all outputs are of the large one")]
 pub enum Output {
     /// Send this on the connection.
@@ -122,7 +122,7 @@ pub enum Output {
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MasterCore {
     config: MasterConfig,
     state: State,
@@ -148,6 +148,8 @@ pub struct MasterCore {
     /// Opens of absent files that are looked at again then, in the order of their coming.
     postponed: BTreeMap<(Time, u64), (SessionId, Request)>,
     postponed_ever: u64,
+    /// Index of the last command whose events were told, or had been before this mastership.
+    told_up_to: u64,
     /// Ephemeral nodes whose end is on its way through the log.
     reaping: BTreeSet<(Name, Instance)>,
     /// When something was last taken in.
@@ -185,6 +187,7 @@ impl MasterCore {
             absences: Absences::default(),
             postponed: BTreeMap::new(),
             postponed_ever: 0,
+            told_up_to: 0,
             reaping: BTreeSet::new(),
             now: Time::ZERO,
             outputs: VecDeque::new(),
@@ -295,6 +298,7 @@ impl MasterCore {
             return self.begin_epoch();
         }
         self.phase = Phase::Serving;
+        self.told_up_to = self.state.index();
         let genesis = self.state.genesis().expect("an epoch that began has a genesis");
         let key = genesis.handle_key.clone();
         self.server.speak_as_master(self.config.cell.clone(), self.state.epoch(), key);
@@ -411,7 +415,7 @@ impl MasterCore {
         if !self.is_serving() {
             return self.server.refuse(connection, self.not_master());
         }
-        if hello.resume && self.state.session(id).is_none() {
+        if hello.known_since.is_some() && self.state.session(id).is_none() {
             let error = ErrorCode::SessionExpired.because("the cell does not know the session any more");
             return self.server.refuse(connection, error);
         }

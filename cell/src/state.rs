@@ -34,6 +34,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hasp_proto::error::ErrorCode;
 use hasp_proto::id::{Claim, Epoch, Instance, RequestNumber, SessionId};
 use hasp_proto::limits::{LEASE, LEASE_MAX};
 use hasp_proto::name::Name;
@@ -134,6 +135,10 @@ impl State {
             Command::Settle(clients) => self.settle(clients),
             Command::EndLockDelay { name, instance, began } => self.end_lock_delay(name, *instance, *began),
             Command::OrphanEnd { session, orphaned_at } => self.orphan_end(*session, *orphaned_at),
+            Command::Forget { since } => {
+                self.clients.forget(*since);
+                Outcome::Noted
+            }
             Command::Reap { name, instance } => self.reap(name, *instance),
             Command::RaiseLeaseMax(lease_max) => self.raise_lease_max(*lease_max),
             Command::TakeChecksum => self.take_checksum(),
@@ -163,6 +168,9 @@ impl State {
 
     fn create_session(&mut self, create: &CreateSession) -> Outcome {
         let CreateSession { session, role, principal, advertise, claim } = create;
+        if self.clients.has_ended(*session) {
+            return Outcome::failed(ErrorCode::SessionExpired, "the session is over");
+        }
         let existed = self.sessions.contains(*session);
         if !existed {
             let (principal, advertise) = (principal.clone(), advertise.clone());
@@ -170,6 +178,7 @@ impl State {
             self.sessions.insert(*session, record);
         }
         self.clients.attach_own(*session, *claim, principal);
+        self.tidy(*session);
         Outcome::SessionCreated { existed }
     }
 
@@ -178,7 +187,7 @@ impl State {
     fn end_session(&mut self, session: SessionId, cause: EndCause) -> Outcome {
         self.sessions.remove(session);
         let is_own = self.clients.get(session).is_some_and(|record| record.via.is_none());
-        let unlocked = if is_own { self.strip(session, cause) } else { Vec::new() };
+        let unlocked = if is_own { self.end(session, cause) } else { Vec::new() };
         self.tidy(session);
         for client in self.clients.orphan(session, self.index) {
             self.tidy(client);
@@ -188,33 +197,36 @@ impl State {
 
     fn end_client(&mut self, session: SessionId, via: SessionId, claim: Claim, cause: EndCause) -> Outcome {
         if !self.speaker_stands(session, Some(via)) {
-            return writes::expired(via);
+            return writes::expired(session, Some(via));
         }
-        if let Err(moved) = self.clients.claim(session, via, claim) {
-            return moved.into();
+        if self.clients.get(session).is_none() {
+            return Outcome::ClientEnded { unlocked: Vec::new() };
         }
-        let unlocked = self.strip(session, cause);
+        if let Err(refusal) = self.clients.claim(session, via, claim) {
+            return refusal.into();
+        }
+        let unlocked = self.end(session, cause);
         self.tidy(session);
         Outcome::ClientEnded { unlocked }
     }
 
-    /// Of a client that is not known there is nothing to claim.
     fn claim_client(&mut self, session: SessionId, via: SessionId, claim: Claim) -> Outcome {
         if !self.speaker_stands(session, Some(via)) {
-            return writes::expired(via);
+            return writes::expired(session, Some(via));
         }
-        match self.clients.claim(session, via, claim) {
-            Ok(()) => Outcome::Noted,
-            Err(moved) => moved.into(),
+        if let Err(refusal) = self.clients.claim(session, via, claim) {
+            return refusal.into();
         }
+        self.tidy(session);
+        Outcome::Noted
     }
 
     fn orphan_end(&mut self, session: SessionId, orphaned_at: u64) -> Outcome {
-        let is_still = |record: &ClientRecord| record.orphaned_at == Some(orphaned_at);
+        let is_still = |record: &ClientRecord| record.orphaned_at == Some(orphaned_at) && !record.is_idle();
         if !self.clients.get(session).is_some_and(is_still) {
             return Outcome::Noted;
         }
-        let unlocked = self.strip(session, EndCause::Failed);
+        let unlocked = self.end(session, EndCause::Failed);
         self.tidy(session);
         Outcome::ClientEnded { unlocked }
     }
@@ -242,11 +254,11 @@ impl State {
         Outcome::Noted
     }
 
-    /// Takes everything off a client: its answers, its handles on ephemeral nodes, and its locks, which are
-    /// free at once or after their lock-delay. Names of the nodes unlocked, in order, each once.
-    fn strip(&mut self, session: SessionId, cause: EndCause) -> Vec<Name> {
+    /// Ends a client and takes everything off it: its answers, its handles on ephemeral nodes, and its locks, which
+    /// are free at once or after their lock-delay. Names of the nodes unlocked, in order, each once.
+    fn end(&mut self, session: SessionId, cause: EndCause) -> Vec<Name> {
         let mut unlocked = Vec::new();
-        let (locks, opens) = self.clients.strip(session);
+        let (locks, opens) = self.clients.end(session);
         for NodeHandle { name, instance, opened_by } in locks {
             let node =
                 self.tree.get_mut(&name, instance).expect("locks are listed only on nodes that are there");
@@ -265,10 +277,10 @@ impl State {
         unlocked
     }
 
-    /// Forgets what need not be known of a client (`proxy-1`).
+    /// Lets what is known of a client linger if nothing hangs on it any more (`proxy-1`).
     fn tidy(&mut self, session: SessionId) {
         let has_own_session = self.sessions.contains(session);
-        self.clients.tidy(session, has_own_session);
+        self.clients.tidy(session, has_own_session, self.index);
     }
 
     /// Whether whoever speaks for the client has a session that may.
@@ -336,7 +348,7 @@ impl State {
     }
 
     /// What is known of a client: of one with a session here always something, of one behind a proxy
-    /// only while it holds locks or has answers to its name.
+    /// only while it holds locks or has answers to its name, and for a while after that.
     pub fn client(&self, session: SessionId) -> Option<&ClientRecord> {
         self.clients.get(session)
     }
@@ -349,7 +361,13 @@ impl State {
     /// The clients whose claim window the master must time, each with the index of the command that
     /// orphaned it, by session. Walks all clients: for a new master and after an `EndSession`.
     pub fn orphans(&self) -> impl Iterator<Item = (SessionId, u64)> {
-        self.clients.iter().filter_map(|(session, record)| Some((session, record.orphaned_at?)))
+        let needed = self.clients.iter().filter(|(_, record)| !record.is_idle());
+        needed.filter_map(|(session, record)| Some((session, record.orphaned_at?)))
+    }
+
+    /// Whether the record of a client lingers since this command or longer. Walks all clients.
+    pub fn has_lingered(&self, since: u64) -> bool {
+        self.clients.iter().any(|(_, record)| record.lingers_since.is_some_and(|at| at <= since))
     }
 
     /// The outcome of a write that was done and is not settled, and the position at which it was done (P-ONCE).

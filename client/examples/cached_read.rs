@@ -172,7 +172,7 @@ impl SessionHandler for Host {
             let down = match Up::try_from(item).unwrap() {
                 Up::Hello(hello) => {
                     *session = Some(hello.key.id());
-                    let (session, resumed) = (hello.key.id(), hello.resume);
+                    let (session, resumed) = (hello.key.id(), hello.known_since.is_some());
                     Down::Welcome(Welcome { session, resumed, grant, master_of: None, handle_key: None })
                 }
                 Up::Request(request) => {

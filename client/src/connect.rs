@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hasp_proto::client::cache::CACHE_BYTES;
 use hasp_proto::convert::map_from_wire;
-use hasp_proto::limits::{GRACE, PRINCIPAL_BYTES_MAX};
+use hasp_proto::limits::{GRACE, GRACE_MAX, PRINCIPAL_BYTES_MAX};
 use hasp_proto::wire::v1::locate_reply::Host;
 use hasp_proto::wire::v1::{LocateReply, LocateRequest};
 use hasp_router::links::Connections;
@@ -37,7 +37,7 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// Which TCP connections to use; `None`: one of its own.
     pub connections: Option<Connections>,
-    /// How long a session in jeopardy waits for a host before it expires.
+    /// How long a session in jeopardy waits for a host before it expires, at most a minute.
     pub grace: Duration,
     /// Who wakes the client; `None`: a task of its own. Thousands of clients should share one.
     pub timers: Option<Timers>,
@@ -73,6 +73,9 @@ impl ConnectOptions {
         }
         if self.targets.is_empty() {
             return invalid("no address to connect to".into());
+        }
+        if self.grace > GRACE_MAX {
+            return invalid(format!("a grace period of {:?}, the longest is {GRACE_MAX:?}", self.grace));
         }
         Ok(())
     }

@@ -84,7 +84,7 @@ enum Sharing {
 }
 
 /// A request without an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Waiter {
     caller: Caller,
     purpose: Purpose,
@@ -92,14 +92,14 @@ struct Waiter {
 }
 
 /// To be told once all that came with it has been taken in (`cache-6`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Late {
     Tell(HandleNumber, HandleEvent),
     Acknowledge(Option<CellName>, NewsId),
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ApplicationCore {
     upstream: UpstreamCore,
     waiters: BTreeMap<Ticket, Waiter>,
@@ -309,11 +309,25 @@ impl ApplicationCore {
             }
             Purpose::Open(opening, sharing) => self.opened(now, caller, opening, sharing, answer),
             Purpose::Acquire(handle, mode, releases) => {
+                let answer = self.give_back_if_over(now, handle, answer);
                 self.kept.answered(handle, mode, releases, &answer);
                 self.acquired(now, caller, handle, answer);
             }
             Purpose::Release(handle) => self.released(now, caller, handle, answer),
             Purpose::Refresh(handle) => self.refreshed(now, handle, &answer),
+        }
+    }
+
+    /// A lock that was granted to a handle which is over meanwhile: nobody would hear of its loss any more, so its holder
+    /// never hears that it has it.
+    fn give_back_if_over(&mut self, now: Time, number: HandleNumber, answer: Answer) -> Answer {
+        let over = self.handles.get(number).and_then(|it| Some((it.over.clone()?, it.token.clone())));
+        match over {
+            Some((error, token)) if answer.result.is_ok() => {
+                self.close_token(now, token);
+                Answer { result: Err(error), ..answer }
+            }
+            _ => answer,
         }
     }
 

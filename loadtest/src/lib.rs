@@ -13,14 +13,18 @@
 //! proxies. Both are measured in the same way, so the reduction that the report states compares two
 //! measurements. Everything started here is stopped here, by process id.
 //!
-//! Beside it, [`bench`] is what the benchmarks in `examples/` share, and `sim` runs the protocol's machines
-//! in simulated worlds.
+//! Beside it, [`bench`] is what the benchmarks in `examples/` share, `sim` runs the protocol's machines
+//! in simulated worlds, and `full` whole systems.
 
 pub mod bench;
 pub mod check;
 pub mod crew;
+#[cfg(feature = "full")]
+pub mod full;
 pub mod job;
 pub mod measure;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod options;
 pub mod processes;
 pub mod procfs;

@@ -2,12 +2,13 @@
 //! production, over a network, clocks and logs that are drawn from one seed, and whatever can go wrong with them.
 //!
 //! ```text
-//! world ── schedule, clock, random, network      true time, and what the nodes know of it
-//!   ├─ cell     MasterCore and State, over log    replicas; elections, leases, commits
-//!   ├─ proxy    RelayCore
-//!   ├─ client   the library's core, a script      what applications do
-//!   ├─ faults                                     crashes, pauses, cuts, resets, hand-overs
-//!   └─ history ── check/*                         one file per promise
+//! world ── plan, schedule, clock, random, network    true time, and what the nodes know of it
+//!   ├─ cell     MasterCore and State, over log       replicas; elections, leases, commits
+//!   ├─ proxy    RelayCore and its view
+//!   ├─ client   the library's core, a script         what applications do
+//!   ├─ faults                                        crashes, pauses, cuts, resets, hand-overs
+//!   ├─ mutants, mischief, scenarios                  mistakes on purpose, and worlds in which they show
+//!   └─ history ── check/*                            one file per promise
 //! ```
 //!
 //! The same seed gives the same story, byte for byte.
@@ -16,13 +17,23 @@ pub mod cell;
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod driving;
 pub mod faults;
+pub mod guard;
+pub mod happening;
 pub mod history;
+pub mod lives;
+pub mod lock_log;
 pub mod log;
+pub mod mischief;
 pub mod mutants;
 pub mod network;
+pub mod node;
+pub mod plan;
 pub mod proxy;
 pub mod random;
+pub mod regressions;
+pub mod scenarios;
 pub mod schedule;
 pub mod script;
 pub mod story;
@@ -30,6 +41,8 @@ pub mod verdict;
 pub mod wires;
 pub mod world;
 
+pub use guard::guarded;
 pub use mutants::Mutant;
+pub use plan::Setting;
 pub use verdict::{Counts, Verdict};
-pub use world::{Setting, run};
+pub use world::run;

@@ -161,7 +161,7 @@ pub enum Status {
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientCore {
     config: ClientConfig,
     link: Link,
@@ -297,9 +297,10 @@ impl ClientCore {
             key: self.config.key,
             role: self.config.role,
             principal: self.config.principal.clone(),
-            resume: self.status != Status::New,
+            known_since: (self.status != Status::New).then_some(self.known_since),
             claim: self.claim,
             advertise: self.config.advertise.clone(),
+            next_request: self.requests.next(),
         };
         self.send(attempt, Up::Hello(hello));
     }

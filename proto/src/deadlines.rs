@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::time::Time;
 
 /// At most one deadline for each key.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Deadlines<K> {
     by_time: BTreeSet<(Time, K)>,
     by_key: BTreeMap<K, Time>,

@@ -25,6 +25,11 @@ pub const LEASE_MAX: Duration = Duration::from_secs(60);
 pub const GRACE: Duration = Duration::from_secs(45);
 /// How long what belongs to the clients of a lost proxy is kept for them (`proxy-3`).
 pub const CLAIM_WINDOW: Duration = Duration::from_secs(60);
+/// How long a cell remembers a client on which nothing hangs any more, at least: longer than any proxy that it left may
+/// go on speaking for it, and than it may come back itself (`proxy-1`, `proxy-4`).
+pub const LINGERS: Duration = Duration::from_secs(70);
+/// Longest grace period that an application may choose.
+pub const GRACE_MAX: Duration = Duration::from_secs(60);
 /// Lock-delay if the opener does not choose (paper §2.4 gives only the bound).
 pub const LOCK_DELAY: Duration = Duration::from_secs(10);
 /// Longest lock-delay (paper §2.4).

@@ -11,7 +11,7 @@ use crate::id::{RequestNumber, SessionId, SessionKey};
 use crate::lease::{Ceiling, LeaseTerms};
 use crate::request::{Answer, Reply, Request};
 use crate::server::{self, ConnectionId, ServerCore};
-use crate::stream::{Down, Up};
+use crate::stream::{Down, Hello, Up};
 use crate::time::Time;
 
 /// One host: its machine, and what its owner saw.
@@ -265,7 +265,7 @@ impl Pair {
             server::Output::Close(connection) => self.send(Wire::Broken(connection)),
             server::Output::Admit(connection, _, hello) => {
                 let host = self.host(name);
-                if hello.resume && !host.admits_resumed {
+                if hello.known_since.is_some() && !host.admits_resumed {
                     let error = crate::error::ErrorCode::SessionExpired.because("unknown here");
                     host.core.refuse(connection, error);
                 } else {
@@ -336,7 +336,10 @@ fn clock(now: Time, fast_ppm: u64) -> Time {
 
 fn say_up(up: &Up) -> String {
     match up {
-        Up::Hello(hello) => format!("Hello claim {} resume {}", hello.claim, hello.resume),
+        Up::Hello(Hello { claim, known_since: None, .. }) => format!("Hello claim {claim}"),
+        Up::Hello(Hello { claim, known_since: Some(since), .. }) => {
+            format!("Hello claim {claim} known since {since}")
+        }
         Up::Request(request) => {
             format!(
                 "Request {} {} settled below {}",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::time::Time;
 
 /// Samples of a counter that only grows, within a sliding window.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rate {
     window: Duration,
     samples: VecDeque<(Time, u64)>,

@@ -49,7 +49,7 @@ pub enum Output {
     Send(ConnectionId, Down),
     /// Close the connection once everything sent before is out.
     Close(ConnectionId),
-    /// A session unknown here wants in: `admit` or `refuse` the connection.
+    /// A session wants in that is unknown here, or may have been elsewhere since: `admit` or `refuse` the connection.
     Admit(ConnectionId, SessionId, Hello),
     /// A request that is not being worked on yet: `answer` it.
     Request(SessionId, Request),
@@ -82,7 +82,7 @@ pub struct Stats {
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerCore {
     terms: LeaseTerms,
     /// How far terms may be stretched (`ka-4`).
@@ -100,7 +100,7 @@ pub struct ServerCore {
     stats: Stats,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Connection {
     /// Nothing has been said.
     Silent,
@@ -226,6 +226,11 @@ impl ServerCore {
         };
         let (hello, received) = ((**hello).clone(), *received);
         let id = hello.key.id();
+        match self.sessions.get(&id) {
+            Some(session) if session.ending => return self.refuse(connection, over()),
+            Some(session) if hello.claim < session.holder.claim => return self.refuse(connection, moved()),
+            Some(_) | None => {}
+        }
         self.sessions
             .entry(id)
             .or_insert_with(|| Session::new(id, holder_of(&hello), LeaseEnds::default(), self.terms.lease));
@@ -370,21 +375,16 @@ impl ServerCore {
         let id = hello.key.id();
         match self.sessions.get(&id) {
             Some(session) if session.ending => {
-                self.refuse(connection, ErrorCode::SessionExpired.because("the session is over"));
+                self.refuse(connection, over());
             }
-            Some(session) if hello.claim < session.holder.claim => {
-                self.refuse(
-                    connection,
-                    ErrorCode::SessionMoved.because("a newer connection holds the session"),
-                );
+            Some(session) if hello.claim < session.holder.claim => self.refuse(connection, moved()),
+            Some(session) if session.is_continued_by(&hello) => {
+                self.welcome(now, connection, id, &hello, now, true);
             }
-            Some(session) => {
-                // A gap in its claims: it may have been with another host meanwhile, whose leave to cache
-                // nobody here knows of, and which numbered its news in its own way.
-                let resumed = hello.claim <= session.holder.claim.next();
-                self.welcome(now, connection, id, &hello, now, resumed);
-            }
-            None => {
+            // Unknown, or a gap in its claims: it may have been with another host meanwhile, whose leave to cache
+            // nobody here knows of, which numbered its news in its own way, and which may still speak for it. Or it
+            // has not heard yet that it was welcomed here, and believes what it was told before that.
+            Some(_) | None => {
                 let waiting = Connection::Admitting { hello: Box::new(hello.clone()), received: now };
                 self.connections.insert(connection, waiting);
                 self.outputs.push_back(Output::Admit(connection, id, hello));
@@ -403,6 +403,9 @@ impl ServerCore {
     ) {
         let terms = self.granting();
         let session = self.sessions.get_mut(&id).expect("known or just made");
+        if !resumed {
+            session.drop_events();
+        }
         let Some(grant) = session.first_grant(now, received, terms, self.ceiling) else {
             if session.never_granted() {
                 self.sessions.remove(&id);
@@ -410,7 +413,7 @@ impl ServerCore {
             let error = ErrorCode::Unavailable.because("no lease can be granted at the moment");
             return self.refuse(connection, error);
         };
-        let displaced = session.speak_on(connection, hello);
+        let displaced = session.speak_on(connection, hello, resumed);
         self.overdue.remove(&id);
         self.connections.insert(connection, Connection::Speaking(id));
         let master_of = self.master_of.clone();
@@ -421,7 +424,7 @@ impl ServerCore {
             self.send(connection, Down::News { sequence, item });
         }
         if let Some(old) = displaced {
-            self.refuse(old, ErrorCode::SessionMoved.because("a newer connection holds the session"));
+            self.refuse(old, moved());
         }
         self.schedule(now, id);
     }
@@ -583,6 +586,16 @@ pub struct Holder {
     pub advertise: String,
     /// Which of its connections to hosts speaks (`proxy-4`).
     pub claim: crate::id::Claim,
+    /// The first of its requests that can only have been asked here.
+    pub first_request: RequestNumber,
+}
+
+fn over() -> Error {
+    ErrorCode::SessionExpired.because("the session is over")
+}
+
+fn moved() -> Error {
+    ErrorCode::SessionMoved.because("a newer connection holds the session")
 }
 
 fn holder_of(hello: &Hello) -> Holder {
@@ -591,5 +604,6 @@ fn holder_of(hello: &Hello) -> Holder {
         principal: hello.principal.clone(),
         advertise: hello.advertise.clone(),
         claim: hello.claim,
+        first_request: hello.next_request,
     }
 }

@@ -87,12 +87,15 @@ pub struct Hello {
     pub role: Role,
     /// As whom it wants to act.
     pub principal: String,
-    /// The session was welcomed before.
-    pub resume: bool,
+    /// The claim under which it was last welcomed by a host, or a mastership, that did not know it; `None`: it was
+    /// never welcomed. A host that knows it since then knows all that the holder was told.
+    pub known_since: Option<Claim>,
     /// Grows with every Hello of the session.
     pub claim: Claim,
     /// Where clients reach a proxy or router; empty for a client.
     pub advertise: String,
+    /// The number of the first request that was not asked before: handles of smaller ones may have been made elsewhere.
+    pub next_request: RequestNumber,
 }
 
 /// Who holds a session.

@@ -10,9 +10,10 @@
 //! client's request:  received -- on behalf --> asked upstream -- answered --> answered
 //!                        |---- cached -----------------------------------------> answered
 //!                        '---- not a client's to ask, too many ----> refused
-//! client's session:  admitted ... expired, ended --> requests cancelled --> EndClient --> gone
+//! client's session:  begins, or was claimed --> admitted ... expired, ended --> requests cancelled --> EndClient --> gone
 //! ```
 
+mod admissions;
 mod asking;
 mod caching;
 mod departures;
@@ -47,10 +48,11 @@ use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Answer, EndCause, Op, Reply};
 use hasp_proto::server::{self, ConnectionId, ServerCore};
-use hasp_proto::stream::{Down, Hello, News, Role, Up, Welcome};
+use hasp_proto::stream::{Down, News, Role, Up, Welcome};
 use hasp_proto::time::Time;
 
 use crate::upstream::{self, Hosts, LinkId, UpstreamConfig, UpstreamCore};
+use admissions::Admissions;
 use departures::{Departure, Departures, speak_for};
 use flights::{Flights, Purpose};
 use footprints::{Footprint, Settling};
@@ -59,7 +61,7 @@ use hits::Movers;
 use quotas::Quotas;
 use reads::Reads;
 use sources::Sources;
-use stopping::{Stop, stopping};
+use stopping::Stop;
 use subscriptions::Subscriptions;
 
 /// What is kept off leases below: the time an answer takes from here to its client does not count,
@@ -215,7 +217,7 @@ pub struct RelayStatus {
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RelayCore {
     server: ServerCore,
     upstream: UpstreamCore,
@@ -229,6 +231,9 @@ pub struct RelayCore {
     settled_last: Time,
     departures: Departures,
     guests: Guests,
+    admissions: Admissions,
+    /// When it was made.
+    started: Time,
     sources: Sources,
     cache: Cache,
     /// Whether it keeps anything.
@@ -277,6 +282,8 @@ impl RelayCore {
             settled_last: Time::ZERO,
             departures: Departures::default(),
             guests: Guests::default(),
+            admissions: Admissions::default(),
+            started: now,
             phase: Phase::Starting,
             outputs: VecDeque::new(),
         }
@@ -285,6 +292,11 @@ impl RelayCore {
     /// The map that it routes by.
     pub fn map(&self) -> &PartitionMap {
         self.upstream.map().expect("checked when it was made")
+    }
+
+    /// Its own sessions, to be looked at.
+    pub const fn upstream(&self) -> &UpstreamCore {
+        &self.upstream
     }
 
     /// Where it stands.
@@ -388,47 +400,6 @@ impl RelayCore {
         }
     }
 
-    /// Lets everybody in, also sessions that were elsewhere before (`proxy-5`).
-    fn admit(&mut self, now: Time, connection: ConnectionId, session: SessionId, hello: &Hello) {
-        if self.phase >= Phase::Stopping {
-            return self.server.refuse(connection, stopping());
-        }
-        self.server.admit(now, connection);
-        if let Some(guest) = self.guests.remove(session) {
-            self.footprints.insert(session, guest.footprint);
-        }
-        if hello.resume {
-            self.came_from_elsewhere(now, session);
-        }
-    }
-
-    fn came_from_elsewhere(&mut self, now: Time, session: SessionId) {
-        self.movers.came(session, self.upstream.last_ticket());
-        self.claim(now, session);
-    }
-
-    /// Tells the cells that the client speaks from here, before whoever spoke for it earlier takes its
-    /// silence for its end (`proxy-4`).
-    fn claim(&mut self, now: Time, session: SessionId) {
-        let Some(holder) = self.server.holder(session).filter(|holder| holder.role == Role::Client) else {
-            return;
-        };
-        let on_behalf = speak_for(session, holder.claim, &holder.principal, RequestNumber(0));
-        self.ask_all(now, Purpose::Note, &Op::Claim, Some(&on_behalf));
-    }
-
-    /// A known session that comes back with more than the next claim has been elsewhere since.
-    fn greeted(&mut self, now: Time, connection: ConnectionId, hello: Hello) {
-        let session = hello.key.id();
-        let claim_before = self.server.holder(session).map(|holder| holder.claim);
-        let claim = hello.claim;
-        self.server.received(now, connection, Up::Hello(hello));
-        let is_back = claim_before.is_some_and(|before| claim > before.next());
-        if is_back && self.server.holder(session).is_some_and(|holder| holder.claim == claim) {
-            self.came_from_elsewhere(now, session);
-        }
-    }
-
     fn note_settled(&mut self, now: Time, session: SessionId, below: RequestNumber) {
         let wrote = self.footprints.get(&session).is_some_and(|print| !print.wrote().is_empty());
         if wrote {
@@ -512,7 +483,6 @@ impl Core for RelayCore {
     fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Connected(connection) => self.server.connected(connection),
-            Input::Received(connection, Up::Hello(hello)) => self.greeted(now, connection, hello),
             Input::Received(connection, up) => self.server.received(now, connection, up),
             Input::Unreadable(connection, number, error) => {
                 let answer = Answer::plain(number, Err(error));

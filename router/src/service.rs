@@ -9,7 +9,8 @@
 mod metrics;
 #[cfg(test)]
 mod tests;
-mod view;
+#[doc(hidden)]
+pub mod view;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

@@ -183,7 +183,7 @@ enum Place {
 }
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamCore {
     config: UpstreamConfig,
     /// In the order of the cells' names.

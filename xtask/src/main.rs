@@ -1,6 +1,7 @@
-//! Chores of the project: `cargo xtask ci | fix | tidy | fuzz [TARGET] | sim ARGS | check-report FILE`.
+//! Chores of the project: `cargo xtask ci | fix | tidy | fuzz [TARGET] | sim ARGS | model ARGS | check-report FILE`.
 #![allow(clippy::disallowed_methods, reason = "a chore reads the real tree, never a simulated one")]
 
+mod model;
 mod report;
 mod sim;
 mod tidy;
@@ -43,6 +44,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Search the models of the protocol, state by state
+    Model {
+        /// For the search: `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check the JSON report of a load test
     CheckReport {
         /// The file
@@ -69,6 +76,7 @@ fn main() -> anyhow::Result<()> {
             run(fuzz.current_dir(&root))
         }
         Chore::Sim { args } => sim::run(&root, &args),
+        Chore::Model { args } => model::run(&root, &args),
         Chore::CheckReport { file } => report::check(&file),
     }
 }

@@ -19,7 +19,7 @@ const MEMORY: Duration = Duration::from_secs(60);
 /// Pairs of client and name that are remembered.
 const PAIRS_MAX: usize = 16_384;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Absences {
     tries: BTreeMap<(SessionId, Name), (u32, Time)>,
     /// In the order in which they were first tried.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hasp_proto::error::ErrorCode;
+use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::name::Name;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Op, Reply};
@@ -46,6 +46,9 @@ impl MasterCore {
         touched: &mut BTreeSet<Name>,
     ) {
         let AppliedOutcome { position, outcome } = applied;
+        // What was done before is answered again with its position then, and its events were told then.
+        let is_new = position.index > self.told_up_to;
+        self.told_up_to = self.told_up_to.max(position.index);
         match &outcome {
             Outcome::SessionEnded { unlocked } | Outcome::ClientEnded { unlocked } => {
                 for name in unlocked {
@@ -57,17 +60,34 @@ impl MasterCore {
         }
         match purpose {
             Purpose::Epoch => self.epoch_began(now, &outcome),
-            Purpose::Admission(connection, id, hello) => self.session_created(now, connection, id, &hello),
+            Purpose::Admission(connection, id, hello) => match outcome {
+                Outcome::Failed(error) => self.server.refuse(connection, error),
+                _ => self.session_created(now, connection, id, &hello),
+            },
             Purpose::SessionEnd(session, _) => {
                 self.server.forget(session);
                 self.timers.start_claim_windows(now, &self.state);
             }
-            Purpose::Word { speaker, number, .. } => {
+            Purpose::Word { speaker, number, client } => {
                 let result = match outcome {
                     Outcome::Failed(error) => Err(error),
+                    Outcome::ClientEnded { .. } => {
+                        self.client_ended(client);
+                        Ok(Reply::Noted)
+                    }
                     _ => Ok(Reply::Noted),
                 };
                 self.answer_at(position, speaker, number, result);
+            }
+            Purpose::Recall { speaker, actor, request } => {
+                let kept = self.state.answered(actor.client, actor.number).cloned();
+                match (outcome, kept) {
+                    (Outcome::Failed(error), _) => {
+                        self.answer_at(position, speaker, request.number, Err(error));
+                    }
+                    (_, Some(kept)) => self.answer_outcome(speaker, &actor, &request, kept),
+                    (_, None) => self.answer(speaker, request.number, Err(unknown())),
+                }
             }
             Purpose::LockDelayEnd(name) => {
                 touched.insert(name);
@@ -91,18 +111,19 @@ impl MasterCore {
                 if let Some(name) = self.lock_touched_by(&request.op) {
                     touched.insert(name);
                 }
-                self.tell_done(&request.op, &outcome, &position);
-                let result = requests::reply_of(&self.state, &actor, &request.op, outcome);
-                self.answer_request(position, speaker, &actor, request.number, result);
+                if is_new {
+                    self.tell_done(&request.op, &outcome, &position);
+                }
+                self.answer_outcome(speaker, &actor, &request, AppliedOutcome { position, outcome });
             }
             Purpose::Lock(waiter) => {
                 touched.insert(waiter.lock.holder.name.clone());
-                self.lock_tried(position, *waiter, outcome);
+                self.lock_tried(position, *waiter, outcome, is_new);
             }
         }
     }
 
-    fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome) {
+    fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome, is_new: bool) {
         if outcome == Outcome::LockHeld {
             self.tell_conflict(&waiter);
         }
@@ -114,7 +135,7 @@ impl MasterCore {
             return self.answer_at(position, waiter.speaker, waiter.number, Err(too_many_waits()));
         }
         if let Outcome::Acquired { is_first, .. } = outcome {
-            self.tell_acquired(&waiter, is_first, &position);
+            self.tell_acquired(&waiter, is_first && is_new, &position);
         }
         let result = requests::lock_reply_of(outcome);
         self.answer_at(position, waiter.speaker, waiter.number, result);
@@ -157,12 +178,11 @@ impl MasterCore {
 
     pub(super) fn unknown(&mut self, batch: BatchId) {
         let Some(purposes) = self.proposals.take(batch) else { return };
-        let unknown = || ErrorCode::Unavailable.because("the outcome is unknown");
         // What they would have changed stays uncachable: they may be applied yet.
         for (purpose, _round) in purposes {
             match purpose {
                 // `fail-3`: the holder asks again with the same number and learns the true result.
-                Purpose::Request { speaker, request, .. } => {
+                Purpose::Request { speaker, request, .. } | Purpose::Recall { speaker, request, .. } => {
                     self.answer(speaker, request.number, Err(unknown()))
                 }
                 Purpose::Lock(waiter) => {
@@ -195,6 +215,12 @@ impl MasterCore {
                 self.proposals.add(Command::TakeChecksum, Purpose::Checksum);
                 self.timers.compare_later(self.now);
             }
+            Timer::Forget { since } => {
+                if self.state.has_lingered(since) {
+                    self.proposals.add(Command::Forget { since }, Purpose::Housekeeping);
+                }
+                self.timers.forget_later(self.now, self.state.index());
+            }
         }
     }
 
@@ -209,4 +235,8 @@ impl MasterCore {
             self.change(Command::Reap { name: name.clone(), instance }, Purpose::Reap(name, instance));
         }
     }
+}
+
+fn unknown() -> Error {
+    ErrorCode::Unavailable.because("the outcome is unknown")
 }

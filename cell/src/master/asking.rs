@@ -3,7 +3,7 @@
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::event::HandleId;
 use hasp_proto::handle::HandleBody;
-use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::id::{Claim, RequestNumber, SessionId};
 use hasp_proto::item::ItemKinds;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Answer, EndCause, Op, Reply, Request};
@@ -45,13 +45,19 @@ impl MasterCore {
             Ok(actor) => actor,
             Err(error) => return self.answer(session, number, Err(error)),
         };
+        if let Some(newer) = self.newer_claim(&actor) {
+            let detail = format!("claim {} is outdated, the client speaks under claim {newer}", actor.claim);
+            return self.answer(session, number, Err(ErrorCode::SessionMoved.because(detail)));
+        }
         if actor.via.is_none() {
-            self.handles.hear(session, actor.claim, number);
+            self.handles.hear(session, holder.first_request);
         }
         if let Some(kept) = self.state.answered(actor.client, actor.number) {
-            let AppliedOutcome { position, outcome } = kept.clone();
-            let reply = requests::reply_of(&self.state, &actor, &request.op, outcome);
-            return self.answer_request(position, session, &actor, number, reply);
+            let kept = kept.clone();
+            return match actor.via.filter(|_| !self.is_its_speaker(&actor)) {
+                Some(via) => self.recall(via, actor, request),
+                None => self.answer_outcome(session, &actor, &request, kept),
+            };
         }
         let actor = match actor.guarded(&self.state, request.guard.as_ref()) {
             Ok(actor) => actor,
@@ -88,6 +94,26 @@ impl MasterCore {
             }
             Decision::Claim => self.claim_client(session, &actor, number),
         }
+    }
+
+    /// The claim under which others speak for the client by now. Writes are checked again in the log; but what is held in
+    /// memory alone, subscriptions above all, must not go back to an older speaker (`proxy-4`).
+    fn newer_claim(&self, actor: &Actor) -> Option<Claim> {
+        self.state.client(actor.client).map(|record| record.claim).filter(|claim| *claim > actor.claim)
+    }
+
+    /// Whether the log knows that the client speaks so.
+    fn is_its_speaker(&self, actor: &Actor) -> bool {
+        self.state
+            .client(actor.client)
+            .is_some_and(|record| (record.via, record.claim) == (actor.via, actor.claim))
+    }
+
+    /// What was done before may be undone by whoever spoke for the client then, until the log knows that another does.
+    fn recall(&mut self, via: SessionId, actor: Actor, request: Request) {
+        let command = Command::ClaimClient { session: actor.client, via, claim: actor.claim };
+        let request = Box::new(request);
+        self.proposals.add(command, Purpose::Recall { speaker: via, actor, request });
     }
 
     fn read(&mut self, session: SessionId, actor: &Actor, request: Request, read: Read, patience: Patience) {
@@ -138,16 +164,24 @@ impl MasterCore {
         self.subscriptions.subscribe(handle, &body.name, subscription);
     }
 
-    pub(super) fn answer_request(
+    /// Answers a write with what came of it and the position at which it did.
+    pub(super) fn answer_outcome(
         &mut self,
-        position: Position,
         session: SessionId,
         actor: &Actor,
-        number: RequestNumber,
-        result: Result<Reply, Error>,
+        request: &Request,
+        AppliedOutcome { position, outcome }: AppliedOutcome,
     ) {
+        let result = requests::reply_of(&self.state, actor, &request.op, outcome);
         self.note_opened(session, actor, &result);
-        self.answer_at(position, session, number, result);
+        let opened = match &result {
+            Ok(Reply::Opened { stat, .. }) => Some(stat.instance),
+            _ => None,
+        };
+        self.answer_at(position, session, request.number, result);
+        if let (Op::Open(open), Some(instance)) = (&request.op, opened) {
+            self.tell_if_gone(&open.name, instance);
+        }
     }
 
     fn propose_write(&mut self, speaker: SessionId, actor: Actor, request: Request, write: Write) {
@@ -195,22 +229,24 @@ impl MasterCore {
     }
 
     fn end_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber, cause: EndCause) {
-        for waiter in self.queues.drop_client(actor.client) {
-            let error = ErrorCode::Cancelled.because("the client is gone");
-            self.answer(waiter.speaker, waiter.number, Err(error));
-        }
         let (client, claim) = (actor.client, actor.claim);
-        self.subscriptions.forget_client(client);
         let command = Command::EndClient { session: client, via: session, claim, cause };
         self.proposals.add(command, Purpose::Word { speaker: session, number, client });
     }
 
-    /// A client of which nothing is known, and nothing is about to be, need not be claimed.
+    /// The log says so: nobody waits for it or is told of anything any more. Before that it may be the word of one
+    /// who speaks for the client no longer.
+    pub(super) fn client_ended(&mut self, client: SessionId) {
+        self.subscriptions.forget_client(client);
+        for waiter in self.queues.drop_client(client) {
+            let error = ErrorCode::Cancelled.because("the client is gone");
+            self.answer(waiter.speaker, waiter.number, Err(error));
+        }
+    }
+
+    /// Also of a client of which nothing is known: what an earlier speaker still says for it must be refused.
     fn claim_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber) {
         let (client, claim) = (actor.client, actor.claim);
-        if self.state.client(client).is_none() && !self.proposals.is_busy(client) {
-            return self.answer(session, number, Ok(Reply::Noted));
-        }
         let command = Command::ClaimClient { session: client, via: session, claim };
         self.proposals.add(command, Purpose::Word { speaker: session, number, client });
     }

@@ -21,6 +21,7 @@ pub(super) fn of(state: &State, command: &Command) -> Vec<Item> {
         | Command::ClaimClient { .. }
         | Command::EndLockDelay { .. }
         | Command::OrphanEnd { .. }
+        | Command::Forget { .. }
         | Command::RaiseLeaseMax(_)
         | Command::TakeChecksum
         | Command::CompareChecksum { .. } => Vec::new(),

@@ -12,37 +12,31 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hasp_proto::id::{Claim, RequestNumber, SessionId};
+use hasp_proto::id::{RequestNumber, SessionId};
 use hasp_proto::limits::HANDLES_PER_CLIENT;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Handles {
     clients: BTreeMap<SessionId, Client>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Client {
-    /// Of the connection that it was last heard on.
-    claim: Claim,
-    /// Its first request here: handles with a smaller number were made elsewhere.
+    /// Its first request that can only have been asked here: handles with a smaller number may be from elsewhere.
     first: RequestNumber,
     open: BTreeSet<RequestNumber>,
     closed_before: BTreeSet<RequestNumber>,
 }
 
 impl Handles {
-    /// A client asks something. If it was elsewhere since, it may have made handles there.
-    pub(super) fn hear(&mut self, client: SessionId, claim: Claim, number: RequestNumber) {
+    /// A client asks something. Handles of requests before `first` may have been made elsewhere.
+    pub(super) fn hear(&mut self, client: SessionId, first: RequestNumber) {
         let known = self.clients.entry(client).or_insert_with(|| Client {
-            claim,
-            first: number,
+            first,
             open: BTreeSet::new(),
             closed_before: BTreeSet::new(),
         });
-        if claim > known.claim.next() {
-            known.first = number;
-        }
-        known.claim = claim;
+        known.first = known.first.max(first);
     }
 
     /// Whether there is room for one more.
@@ -96,7 +90,7 @@ mod tests {
     #[test]
     fn a_handle_made_here_is_good_until_it_is_closed() {
         let mut handles = Handles::default();
-        handles.hear(CLIENT, Claim(1), number(1));
+        handles.hear(CLIENT, number(1));
         handles.opened(CLIENT, number(1));
         assert!(handles.is_open(CLIENT, number(1)));
         assert!(!handles.is_open(CLIENT, number(2)), "never made");
@@ -109,7 +103,7 @@ mod tests {
     #[test]
     fn a_handle_of_an_earlier_master_is_honoured_until_it_is_closed() {
         let mut handles = Handles::default();
-        handles.hear(CLIENT, Claim(2), number(50));
+        handles.hear(CLIENT, number(50));
         assert!(handles.is_open(CLIENT, number(7)));
 
         handles.closed(CLIENT, number(7));
@@ -121,13 +115,13 @@ mod tests {
     #[test]
     fn a_client_that_was_elsewhere_may_have_made_handles_there() {
         let mut handles = Handles::default();
-        handles.hear(CLIENT, Claim(1), number(1));
-        handles.hear(CLIENT, Claim(2), number(5));
-        assert!(!handles.is_open(CLIENT, number(4)), "a lost connection, nothing more");
+        handles.hear(CLIENT, number(1));
+        handles.opened(CLIENT, number(3));
+        assert!(!handles.is_open(CLIENT, number(4)));
 
-        handles.hear(CLIENT, Claim(4), number(9));
+        handles.hear(CLIENT, number(9));
 
-        assert!(handles.is_open(CLIENT, number(8)));
+        assert!(handles.is_open(CLIENT, number(3)) && handles.is_open(CLIENT, number(8)));
         assert!(!handles.is_open(CLIENT, number(9)));
     }
 
@@ -135,7 +129,7 @@ mod tests {
     fn there_is_an_end_to_what_one_client_may_open_and_close() {
         let mut handles = Handles::default();
         let many = u64::try_from(HANDLES_PER_CLIENT).expect("fits");
-        handles.hear(CLIENT, Claim(1), number(many * 2));
+        handles.hear(CLIENT, number(many * 2));
         for opened_by in 0..many {
             assert!(handles.has_room(CLIENT));
             handles.opened(CLIENT, number(many * 2 + opened_by));

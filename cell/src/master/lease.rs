@@ -9,7 +9,7 @@ use std::time::Duration;
 use hasp_proto::time::Time;
 
 /// The master lease.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct MasterLease {
     length: Duration,
     acknowledged: Option<Time>,

@@ -55,6 +55,12 @@ pub(super) enum Purpose {
         number: RequestNumber,
         client: SessionId,
     },
+    /// A write that was done before is asked again by a speaker of whom the log does not know yet.
+    Recall {
+        speaker: SessionId,
+        actor: Actor,
+        request: Box<Request>,
+    },
     LockDelayEnd(Name),
     /// An ephemeral node that nobody has open goes.
     Reap(Name, Instance),
@@ -78,7 +84,7 @@ impl Purpose {
     /// The client whose write it is.
     fn client(&self) -> Option<SessionId> {
         match self {
-            Self::Request { actor, .. } => Some(actor.client),
+            Self::Request { actor, .. } | Self::Recall { actor, .. } => Some(actor.client),
             Self::Lock(waiter) => Some(waiter.actor.client),
             Self::Word { client, .. } => Some(*client),
             Self::Epoch
@@ -93,7 +99,7 @@ impl Purpose {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Proposals {
     last: u64,
     /// Wait for their round of invalidations.

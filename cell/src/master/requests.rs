@@ -93,7 +93,7 @@ impl Actor {
 }
 
 /// What is to be done about a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Decision {
     Refuse(Error),
     /// Answer from the state, under the master lease.
@@ -110,7 +110,7 @@ pub(super) enum Decision {
 }
 
 /// Something that the state answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Read {
     Open(Opening),
     Contents(Name, Instance),
@@ -122,7 +122,7 @@ pub(super) enum Read {
 }
 
 /// An `Open` of a node that exists, or need not.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Opening {
     name: Name,
     r#use: Use,
@@ -138,14 +138,14 @@ impl Opening {
 }
 
 /// What came of a read, and what may be cached of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answered {
     pub(super) result: Result<Reply, Error>,
     pub(super) cachable: Option<Cachable>,
 }
 
 /// What an answer shows of a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cachable {
     pub(super) name: Name,
     pub(super) kinds: ItemKinds,
@@ -396,7 +396,7 @@ impl Read {
                 };
                 let may_read = state.check_access(&opening.name, &actor.principal, Access::Read).is_ok();
                 let cachable = may_read.then(|| of_node(&opening.name, node));
-                Answered { result: Ok(opened(state, actor, opening, node, false)), cachable }
+                Answered { result: Ok(opened(state, actor, opening, node.stat(), false)), cachable }
             }
             Self::Contents(name, instance) => read_node(state, &name, instance, |node| {
                 Ok(Reply::Contents { contents: node.contents.clone(), stat: node.stat() })
@@ -497,10 +497,9 @@ fn does_not_stand(guard: &Guard) -> Error {
 /// What to tell the client of an outcome of its request.
 pub(super) fn reply_of(state: &State, actor: &Actor, op: &Op, outcome: Outcome) -> Result<Reply, Error> {
     match outcome {
-        Outcome::Created { created, instance, .. } => {
+        Outcome::Created { created, stat } => {
             let Op::Open(open) = op else { return Err(other_request(actor)) };
-            let node = same_instance(state, &open.name, instance)?;
-            Ok(opened(state, actor, Opening::of(open), node, created))
+            Ok(opened(state, actor, Opening::of(open), *stat, created))
         }
         Outcome::Written { content_generation, previous_generation } => {
             Ok(Reply::Written { content_generation, previous_generation })
@@ -543,22 +542,22 @@ fn other_request(actor: &Actor) -> Error {
         .because(format!("request number {} was used for another request", actor.number))
 }
 
-fn opened(state: &State, actor: &Actor, opening: Opening, node: &Node, created: bool) -> Reply {
+fn opened(state: &State, actor: &Actor, opening: Opening, stat: Stat, created: bool) -> Reply {
     let genesis = state.genesis().expect("a cell that serves has begun");
     let handle = genesis.handle_key.seal(&HandleBody {
         cell: genesis.cell.clone(),
         name: opening.name,
-        instance: node.instance,
-        kind: node.kind,
+        instance: stat.instance,
+        kind: stat.kind,
         r#use: opening.r#use,
         session: actor.client,
         opened_by: actor.number,
         epoch: state.epoch(),
         lock_delay: opening.lock_delay,
         events: opening.events,
-        ephemeral: node.ephemeral,
+        ephemeral: stat.ephemeral,
     });
-    Reply::Opened { handle, created, stat: node.stat() }
+    Reply::Opened { handle, created, stat }
 }
 
 /// What a handle of this use needs to be opened.
@@ -637,6 +636,7 @@ pub(super) fn holder_of(state: &State, id: SessionId, record: &SessionRecord) ->
         principal: record.principal.clone(),
         advertise: record.advertise.clone(),
         claim: state.client(id).map_or(Claim(0), |client| client.claim),
+        first_request: RequestNumber(0),
     }
 }
 
@@ -647,5 +647,6 @@ pub(super) fn holder_of_hello(hello: &Hello) -> server::Holder {
         principal: hello.principal.clone(),
         advertise: hello.advertise.clone(),
         claim: hello.claim,
+        first_request: hello.next_request,
     }
 }

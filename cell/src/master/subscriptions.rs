@@ -18,7 +18,7 @@ pub(super) struct Subscription {
     pub(super) principal: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
     by_name: BTreeMap<Name, BTreeMap<HandleId, Subscription>>,
     names: BTreeMap<HandleId, Name>,

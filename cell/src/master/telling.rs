@@ -129,6 +129,16 @@ impl MasterCore {
         self.tell_parent(EventKind::ChildRemoved, name, position);
     }
 
+    /// A handle on a node that is gone by now, since it was opened before: its holder hears so.
+    pub(super) fn tell_if_gone(&mut self, name: &Name, instance: Instance) {
+        if self.state.node(name).is_some_and(|node| node.instance == instance) {
+            return;
+        }
+        let (kind, position) = (EventKind::HandleInvalid, self.state.position());
+        self.tell(&Happened { kind, name, instance, child: None, position: &position });
+        self.subscriptions.forget_node(name, instance);
+    }
+
     /// A lock was granted; if others wait for it already, its holder hears of them.
     pub(super) fn tell_acquired(&mut self, waiter: &Waiter, is_first: bool, position: &Position) {
         let holder = &waiter.lock.holder;

@@ -3,6 +3,7 @@
 mod caching;
 mod contract;
 mod events;
+mod moving;
 mod stepping_down;
 mod world;
 
@@ -106,7 +107,15 @@ fn a_write_asked_again_is_answered_with_the_position_at_which_it_took_effect() {
     world.call(1, set(&handle, "y")).expect("written");
     world.elect();
     world.commit();
-    world.connect(2, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+    world.connect(
+        2,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
 
     for (number, op, first) in firsts {
         world.ask_again(2, number, op);
@@ -149,16 +158,25 @@ fn a_write_applied_just_before_another_epoch_began_is_answered_with_its_own_epoc
 }
 
 #[test]
-fn an_open_that_created_says_so_again() {
+fn an_open_that_created_says_so_again_whatever_became_of_the_node() {
     let mut world = World::serving();
     world.client(1);
+    world.client(2);
     let number = world.ask(1, create("/ls/dev/f"));
     world.commit();
+    let first = (world.answer(1, number), world.answered_at(1, number));
+    assert!(matches!(first.0, Some(Ok(Reply::Opened { created: true, .. }))));
+    let check = |world: &mut World| {
+        world.sent.clear();
+        world.ask_again(1, number, create("/ls/dev/f"));
+        assert_eq!((world.answer(1, number), world.answered_at(1, number)), first);
+    };
 
-    world.sent.clear();
-    world.ask_again(1, number, create("/ls/dev/f"));
-
-    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Opened { created: true, .. }))));
+    let other = world.open(2, "/ls/dev/f");
+    world.call(2, set(&other, "x")).expect("written");
+    check(&mut world);
+    world.call(2, Op::Delete(other)).expect("deleted");
+    check(&mut world);
 }
 
 #[test]
@@ -489,39 +507,6 @@ fn a_proxy_that_loses_a_client_says_how() {
 }
 
 #[test]
-fn a_client_that_moved_to_another_proxy_is_not_ended_by_its_old_one() {
-    let mut world = World::serving();
-    world.connect(8, hello(8, Role::Proxy));
-    world.connect(9, hello(9, Role::Proxy));
-    world.ask_for(8, 1, on_behalf(1, 1, 1), create("/ls/dev/lock"));
-    world.commit();
-    let Some(Ok(Reply::Opened { handle, .. })) = world.answer(8, 1) else { panic!("opened") };
-    world.ask_for(8, 2, on_behalf(1, 2, 1), LOCK(&handle));
-    world.commit();
-
-    world.ask_for(9, 1, on_behalf(1, 0, 2), Op::Claim); // It moved, and says nothing else.
-    world.commit();
-    assert_eq!(world.answer(9, 1), Some(Ok(Reply::Noted)));
-    world.ask_for(8, 3, on_behalf(1, 0, 1), Op::EndClient(EndCause::Failed));
-    world.commit();
-
-    assert_eq!(world.answer(8, 3), Some(Err(ErrorCode::SessionMoved)));
-    let lock = &world.state.node(&Name::parse("/ls/dev/lock").expect("good")).expect("there").lock;
-    assert_eq!((lock.mode(), lock.is_delayed()), (Some(LockMode::Exclusive), false));
-}
-
-#[test]
-fn a_claim_of_a_client_that_is_not_known_costs_nothing() {
-    let mut world = World::serving();
-    world.connect(9, hello(9, Role::Proxy));
-
-    world.ask_for(9, 1, on_behalf(1, 0, 2), Op::Claim);
-
-    assert_eq!(world.answer(9, 1), Some(Ok(Reply::Noted)));
-    assert!(world.log.is_empty());
-}
-
-#[test]
 fn a_session_ended_by_its_own_wish_is_closed_even_if_the_first_try_was_lost() {
     let mut world = World::serving();
     world.client(1);
@@ -579,7 +564,8 @@ fn settled_answers_are_forgotten_in_one_entry_a_second_later() {
     world.pass(Duration::from_secs(2));
 
     assert_eq!(world.state.index(), index + 1);
-    assert!(world.state.client(key(1).id()).is_none(), "the state does not grow with the clients");
+    let record = world.state.client(key(1).id()).expect("lingers");
+    assert!(record.is_idle() && record.lingers_since.is_some(), "the state does not grow with the clients");
 }
 
 #[test]
@@ -594,7 +580,15 @@ fn a_new_master_keeps_sessions_locks_and_handles_and_tells_of_the_fail_over() {
     world.commit();
     assert_eq!(world.core.epoch(), Epoch(2));
 
-    world.connect(1, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+    world.connect(
+        1,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
 
     assert!(world.sent.iter().any(|(_, down)| matches!(down, Down::Welcome(welcome) if welcome.resumed)));
     let news = News::FailOver { cell: CellName::new("a"), epoch: Epoch(2) };
@@ -624,7 +618,7 @@ fn a_session_that_does_not_come_back_is_ended_after_the_longest_lease_that_may_h
 fn a_session_the_cell_does_not_know_cannot_be_resumed() {
     let mut world = World::serving();
 
-    world.connect(1, Hello { resume: true, ..hello(1, Role::Client) });
+    world.connect(1, Hello { known_since: Some(Claim(1)), ..hello(1, Role::Client) });
 
     assert_eq!(world.refusal(1), Some(&ErrorCode::SessionExpired));
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hasp_proto::id::{Instance, SessionId};
-use hasp_proto::limits::CLAIM_WINDOW;
+use hasp_proto::limits::{CLAIM_WINDOW, LINGERS};
 use hasp_proto::name::Name;
 use hasp_proto::time::Time;
 
@@ -30,9 +30,11 @@ pub(super) enum Timer {
     FlushSettled,
     /// The replicas are to compare their states.
     Checksum,
+    /// What lingers since this command or longer may be forgotten.
+    Forget { since: u64 },
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Timers {
     by_time: BTreeSet<(Time, Timer)>,
     running: BTreeMap<Timer, Time>,
@@ -46,6 +48,12 @@ impl Timers {
         }
         self.start_claim_windows(now, state);
         self.compare_later(now);
+        self.forget_later(now, state.index());
+    }
+
+    /// What lingers at this command will have lingered long enough then.
+    pub(super) fn forget_later(&mut self, now: Time, since: u64) {
+        self.start(now + LINGERS, Timer::Forget { since });
     }
 
     pub(super) fn compare_later(&mut self, now: Time) {
@@ -85,6 +93,7 @@ impl Timers {
             Timer::ClaimWindow { .. } => "a claim window is over",
             Timer::FlushSettled => "settled answers have waited long enough",
             Timer::Checksum => "the replicas compare their states",
+            Timer::Forget { .. } => "records of clients may have lingered long enough",
         };
         Some((*at, why))
     }

@@ -36,7 +36,7 @@ impl Waiter {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Queues {
     arrivals: u64,
     by_name: BTreeMap<Name, Queue>,
@@ -44,7 +44,7 @@ pub(super) struct Queues {
     by_client: BTreeMap<SessionId, usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Queue {
     waiters: VecDeque<Waiter>,
     /// Taken out for the log and not decided yet.

@@ -168,6 +168,13 @@ pub(super) fn bounds(range: impl RangeBounds<u64>) -> (u64, u64) {
     (from, to.max(from))
 }
 
+/// Entries for a follower: none if the first of them was purged meanwhile. openraft would send the others as if they
+/// followed what the follower has; with none it sends a request that [`appending`](super::network) knows for what it is.
+pub(super) fn from_the_start(start: u64, entries: Vec<Entry>) -> Vec<Entry> {
+    let is_whole = entries.first().is_none_or(|first| first.log_id.index == start);
+    if is_whole { entries } else { Vec::new() }
+}
+
 fn get_id(id: Option<&(u64, u64)>) -> Option<LogId> {
     id.map(|(term, index)| log_id(*term, *index))
 }
@@ -190,7 +197,7 @@ impl RaftLogReader<Types> for DiskLog {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, BATCH_BYTES)
+        Ok(from_the_start(start, self.read(start, end, BATCH_BYTES)?))
     }
 }
 

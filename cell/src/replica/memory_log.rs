@@ -1,7 +1,8 @@
 //! A Raft log in memory with an explicit fsync boundary, for simulations.
 //!
 //! A [`MemoryDisk`] outlives the process that writes to it. What was written reaches it only after the disk's sync
-//! delay; a crash loses the rest, and whatever the crashed process writes afterwards.
+//! delay; a crash loses the rest, or tears it, and loses whatever the crashed process writes afterwards. A disk may be
+//! full for a while; as with the real log, a process that met one failed sync gets no other one through (P-STOP).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
@@ -14,7 +15,7 @@ use openraft::storage::RaftLogStorage;
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::{Notify, oneshot};
 
-use super::log::{BATCH_BYTES, Flushed, bounds, size};
+use super::log::{BATCH_BYTES, Flushed, bounds, from_the_start, size};
 use super::types::{Entry, IoFlushed, LogId, LogState, Types, Vote};
 
 /// A disk that holds one replica's log.
@@ -34,7 +35,10 @@ struct Disk {
     live: Contents,
     unsynced: VecDeque<(Write, Option<Flushed>)>,
     sync_delay: Duration,
-    fails: bool,
+    /// What syncs fail with at present.
+    trouble: Option<io::ErrorKind>,
+    /// A sync has failed since the log was opened.
+    has_failed: bool,
     /// Counts crashes. A log opened before the last one has no effect any more.
     incarnation: u64,
 }
@@ -54,6 +58,27 @@ enum Write {
     Append(Vec<Entry>),
     TruncateAfter(Option<LogId>),
     Purge(LogId),
+}
+
+impl Write {
+    /// Records of the log that it is written as.
+    fn records(&self) -> usize {
+        match self {
+            Self::Append(entries) => entries.len(),
+            Self::Vote(_) | Self::Committed(_) | Self::TruncateAfter(_) | Self::Purge(_) => 1,
+        }
+    }
+
+    /// Its first so many records.
+    fn torn(self, records: usize) -> Option<Self> {
+        match self {
+            Self::Append(mut entries) => {
+                entries.truncate(records);
+                Some(Self::Append(entries))
+            }
+            whole => (records > 0).then_some(whole),
+        }
+    }
 }
 
 impl Contents {
@@ -83,19 +108,51 @@ impl MemoryDisk {
         self.disk().sync_delay = delay;
     }
 
-    /// From now on every sync fails, as on a full or broken disk.
+    /// From now on every sync fails, as on a broken disk.
     pub fn fail(&self) {
-        self.disk().fails = true;
+        self.disk().trouble = Some(io::ErrorKind::Other);
+    }
+
+    /// From now on the disk is full: every sync of something written fails.
+    pub fn fill(&self) {
+        self.disk().trouble = Some(io::ErrorKind::StorageFull);
+    }
+
+    /// Ends [`fail`](Self::fail) and [`fill`](Self::fill) for processes that open the log from here on, and for one
+    /// that has not met a failed sync.
+    pub fn make_room(&self) {
+        self.disk().trouble = None;
+    }
+
+    /// Whether the process that has the log open has met a failed sync: it has to leave service (P-STOP).
+    pub fn has_failed(&self) -> bool {
+        self.disk().has_failed
     }
 
     /// Loses everything that was not synced, and cuts off the process that wrote it.
     pub fn crash(&self) {
+        self.crash_torn(0);
+    }
+
+    /// As [`crash`](Self::crash), but of what was not synced the first records survive: so many of a thousand. Records
+    /// are written in order, so none survives without those before it.
+    pub fn crash_torn(&self, per_mille: usize) {
         let mut disk = self.disk();
         disk.incarnation += 1;
+        disk.tear(per_mille);
         disk.live = disk.durable.clone();
-        disk.unsynced.clear();
         drop(disk);
         self.0.written.notify_waiters();
+    }
+
+    /// The entries that are safe, for a look from outside: each with its term and index, in order, from the first that
+    /// was not purged.
+    pub fn durable_entries(&self) -> Vec<(u64, u64, String)> {
+        let disk = self.disk();
+        let entries = disk.durable.entries.values();
+        entries
+            .map(|entry| (entry.log_id.leader_id.term, entry.log_id.index, format!("{:?}", entry.payload)))
+            .collect()
     }
 
     /// Opens the log as a process does that has just started. Must be called inside a runtime.
@@ -104,6 +161,7 @@ impl MemoryDisk {
         disk.incarnation += 1;
         disk.live = disk.durable.clone();
         disk.unsynced.clear();
+        disk.has_failed = false;
         let log = MemoryLog { disk: self.clone(), incarnation: disk.incarnation };
         drop(disk);
         tokio::spawn(flush(log.clone()));
@@ -141,10 +199,12 @@ async fn flush(log: MemoryLog) {
 
 impl Disk {
     fn sync(&mut self, count: usize) -> Vec<(Flushed, io::Result<()>)> {
+        self.has_failed |= self.trouble.is_some();
+        let kind = self.trouble.unwrap_or(io::ErrorKind::Other);
         let mut flushed = Vec::new();
         for (write, waiting) in self.unsynced.drain(..count) {
-            let result = if self.fails {
-                Err(io::Error::other("the simulated disk is broken"))
+            let result = if self.has_failed {
+                Err(io::Error::new(kind, "the simulated disk has failed"))
             } else {
                 self.durable.apply(write);
                 Ok(())
@@ -152,6 +212,21 @@ impl Disk {
             flushed.extend(waiting.map(|waiting| (waiting, result)));
         }
         flushed
+    }
+
+    fn tear(&mut self, per_mille: usize) {
+        // Nothing is known of what follows a failed sync; the log's reader would find a torn tail there.
+        let unsynced = if self.has_failed { VecDeque::new() } else { std::mem::take(&mut self.unsynced) };
+        self.unsynced.clear();
+        let records: usize = unsynced.iter().map(|(write, _)| write.records()).sum();
+        let mut left = records * per_mille / 1_000;
+        for (write, _) in unsynced {
+            let count = write.records().min(left);
+            left -= count;
+            if let Some(write) = write.torn(count) {
+                self.durable.apply(write);
+            }
+        }
     }
 }
 
@@ -204,7 +279,7 @@ impl RaftLogReader<Types> for MemoryLog {
             }
             entries.push(entry.clone());
         }
-        Ok(entries)
+        Ok(from_the_start(start, entries))
     }
 }
 
@@ -253,5 +328,70 @@ impl RaftLogStorage<Types> for MemoryLog {
 
     async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         self.write(Write::Purge(log_id), None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::{EntryPayload, log_id};
+    use super::*;
+
+    fn append(indices: std::ops::Range<u64>) -> (Write, Option<Flushed>) {
+        let entry = |index| Entry { log_id: log_id(1, index), payload: EntryPayload::Blank };
+        (Write::Append(indices.map(entry).collect()), None)
+    }
+
+    fn indices(disk: &MemoryDisk) -> Vec<u64> {
+        disk.durable_entries().into_iter().map(|(_, index, _)| index).collect()
+    }
+
+    fn unsynced() -> MemoryDisk {
+        let disk = MemoryDisk::default();
+        let writes = [append(1..3), (Write::TruncateAfter(Some(log_id(1, 1))), None), append(2..6)];
+        disk.disk().unsynced.extend(writes);
+        disk
+    }
+
+    #[test]
+    fn a_crash_leaves_nothing_that_was_not_synced() {
+        let disk = unsynced();
+
+        disk.crash();
+
+        assert_eq!(indices(&disk), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_torn_tail_is_a_prefix_of_the_records_in_their_order() {
+        // Seven records: two entries, a cut behind the first of them, four entries.
+        for (per_mille, expected) in [
+            (142, &[][..]),
+            (143, &[1]),
+            (286, &[1, 2]),
+            (429, &[1]),
+            (715, &[1, 2, 3]),
+            (1_000, &[1, 2, 3, 4, 5]),
+        ] {
+            let disk = unsynced();
+
+            disk.crash_torn(per_mille);
+
+            assert_eq!(indices(&disk), expected, "{per_mille}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_met_a_full_disk_writes_nothing_more_although_there_is_room_again() {
+        let disk = MemoryDisk::default();
+        disk.fill();
+        disk.disk().unsynced.push_back(append(1..2));
+        disk.disk().sync(1);
+        assert!(disk.has_failed());
+
+        disk.make_room();
+        disk.disk().unsynced.push_back(append(2..3));
+        disk.disk().sync(1);
+
+        assert_eq!(indices(&disk), [0_u64; 0]);
     }
 }

@@ -126,11 +126,13 @@ impl<M: Machine> pb::raft_server::Raft for Service<M> {
         inner.check(first.addressed.take())?;
         inner.gate.check_entries()?;
 
-        // A broken stream ends the input: openraft answers what it has, and the leader begins another.
-        let rest = requests.take_while(|request| std::future::ready(request.is_ok()));
-        let all = stream::iter([Ok(first)]).chain(rest).filter_map(|request| {
-            std::future::ready(request.ok().and_then(|request| wire::get_append(request).ok()))
-        });
+        // A broken stream, or a request that makes no sense, ends the input: openraft answers what it has, and the
+        // leader begins another.
+        let all = stream::iter([Ok(first)])
+            .chain(requests)
+            .map(|request| request.ok().and_then(|request| wire::get_append(request).ok()))
+            .take_while(|request| std::future::ready(request.is_some()))
+            .filter_map(std::future::ready);
         let seed = inner.seed.fetch_add(1, Ordering::Relaxed);
         let answers = Runtime::scope(seed, async { inner.raft.stream_append(all) }).await;
         let answers = answers.map(|answer| answer.map(wire::put_append_result).map_err(stopped));

@@ -102,12 +102,20 @@ pub fn put_append(
 }
 
 pub fn get_append(request: pb::AppendRequest) -> Result<AppendEntriesRequest<Types>, Missing> {
-    Ok(AppendEntriesRequest {
+    let request = AppendEntriesRequest {
         vote: get_vote(request.vote)?,
         prev_log_id: request.previous.map(get_log_id),
         leader_commit: request.leader_commit.map(get_log_id),
         entries: request.entries.into_iter().map(get_entry).collect::<Result<_, _>>()?,
-    })
+    };
+    // openraft asserts it in debug builds only, and would put a hole into the log.
+    if has_hole(&request) { Err(Missing("an entry before the next")) } else { Ok(request) }
+}
+
+/// Whether its entries do not follow one another, or not what they are said to follow.
+pub fn has_hole(request: &AppendEntriesRequest<Types>) -> bool {
+    let first = request.prev_log_id.map_or(0, |previous| previous.index + 1);
+    (first..).zip(&request.entries).any(|(index, entry)| entry.log_id.index != index)
 }
 
 pub fn put_append_result(result: StreamAppendResult<Types>) -> pb::AppendResponse {

@@ -104,6 +104,12 @@ impl Status {
         self.inner.driver.inspect(crate::master::MasterCore::is_serving)
     }
 
+    /// The index of the last entry applied, and the checksum of the state there. Walks everything.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn digest(&self) -> (u64, u64) {
+        self.inner.replica.read(|state, applied| (applied, state.checksum()))
+    }
+
     /// Samples the counters once a second.
     pub(super) async fn sample(self, clock: Arc<dyn Clock>) {
         loop {

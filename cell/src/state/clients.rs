@@ -2,13 +2,18 @@
 //! has open, the answers it may ask for again (`proxy-1`, `proxy-3`, `proxy-4`, P-ONCE).
 //!
 //! ```text
-//!            first write / CreateSession                its speaker's session ends
-//!   absent ------------------------------> attached ------------------------------> orphaned
-//!     ^                                      |   ^ |                                 |  |
-//!     |   nothing held, nothing to answer,   |   | '-- newer claim, other speaker    |  |
-//!     +------- and no session of its own ----'   '---------- newer claim ------------'  |
-//!     '----------------------------------- EndClient, OrphanEnd ------------------------'
+//!          first write, claim, CreateSession            its speaker's session ends
+//!   absent -----------------------------> attached ------------------------------> orphaned
+//!     ^                                   |  ^  | ^                                 |  |
+//!     |         nothing held or to answer |  |  | '--------- newer claim -----------'  |
+//!     |                   and no own session  |  '--- EndClient, EndSession -.          | OrphanEnd
+//!     |                                   v  | next write, claim            v          v
+//!     |                                lingering                       ended, and lingering
+//!     '------------------- Forget ---------'-----------------------------------'
 //! ```
+//!
+//! A record that is needed no more lingers, so that what was said before cannot pass for new: an older speaker's
+//! write is refused, a settled one is not done again, and who was given up does not come back as if nothing had been.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +41,17 @@ pub struct NodeHandle {
     pub opened_by: RequestNumber,
 }
 
+/// How far a client's record is on its way out, as a snapshot says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// [`ClientRecord::orphaned_at`].
+    pub orphaned_at: Option<u64>,
+    /// [`ClientRecord::lingers_since`].
+    pub lingers_since: Option<u64>,
+    /// [`ClientRecord::has_ended`].
+    pub has_ended: bool,
+}
+
 /// What is to be done about a write whose speaker may speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -58,6 +74,10 @@ pub struct ClientRecord {
     pub settled_below: RequestNumber,
     /// Index of the command that took its speaker away; `None` while it has one.
     pub orphaned_at: Option<u64>,
+    /// Index of the command since which nothing hangs on it; `None` while something does.
+    pub lingers_since: Option<u64>,
+    /// It was ended: whoever speaks for it is refused.
+    pub has_ended: bool,
     answers: RedBlackTreeMapSync<RequestNumber, AppliedOutcome>,
     locks: RedBlackTreeSetSync<NodeHandle>,
     /// On ephemeral nodes.
@@ -72,6 +92,8 @@ impl ClientRecord {
             principal: principal.into(),
             settled_below: RequestNumber::default(),
             orphaned_at: None,
+            lingers_since: None,
+            has_ended: false,
             answers: RedBlackTreeMapSync::new_sync(),
             locks: RedBlackTreeSetSync::new_sync(),
             opens: RedBlackTreeSetSync::new_sync(),
@@ -115,6 +137,9 @@ impl ClientRecord {
 
     /// Makes `via` its speaker under `claim`, if that is not outdated (`proxy-4`).
     fn attach(&mut self, via: Option<SessionId>, claim: Claim, principal: &str) -> Result<(), Error> {
+        if self.has_ended {
+            return Err(ErrorCode::SessionExpired.because("the client was given up"));
+        }
         // An orphan's former speaker is gone, so whoever comes next speaks for the same connection:
         // a proxy that had to begin a new session goes on for its clients.
         let is_free = self.via == via || self.orphaned_at.is_some();
@@ -123,10 +148,11 @@ impl ClientRecord {
             let detail = format!("claim {claim} is outdated, the client speaks under claim {}", self.claim);
             return Err(ErrorCode::SessionMoved.because(detail));
         }
-        if claim > self.claim && *self.principal != *principal {
+        if (claim > self.claim || self.principal.is_empty()) && *self.principal != *principal {
             self.principal = principal.into();
         }
         (self.via, self.claim, self.orphaned_at) = (via, claim, None);
+        self.lingers_since = None;
         Ok(())
     }
 
@@ -181,13 +207,21 @@ impl Clients {
         self.records.size()
     }
 
-    /// Lets a client's new session of its own speak for it, unless a newer connection does.
+    /// Lets a client's session of its own speak for it, unless a newer connection does.
     pub fn attach_own(&mut self, session: SessionId, claim: Claim, principal: &str) {
         match self.records.get_mut(&session) {
             // An outdated claim changes nothing: the client speaks elsewhere by now.
-            Some(record) => drop(record.attach(None, claim, principal)),
+            Some(record) => {
+                drop(record.attach(None, claim, principal));
+                record.lingers_since = None;
+            }
             None => self.records.insert_mut(session, ClientRecord::new(None, claim, principal)),
         }
+    }
+
+    /// Whether the client was ended, and that is not forgotten yet.
+    pub fn has_ended(&self, session: SessionId) -> bool {
+        self.get(session).is_some_and(|record| record.has_ended)
     }
 
     /// Checks who speaks and whether the request is new, and notes what it says is settled.
@@ -256,22 +290,26 @@ impl Clients {
         }
     }
 
-    /// Checks that `claim` is good to end the client through `via`.
+    /// Lets `via` speak for the client under `claim` from here on; one that is not known yet is from here on.
     ///
     /// # Errors
-    /// Somebody else speaks for it.
+    /// Somebody else speaks for it, or it was ended.
     pub fn claim(&mut self, session: SessionId, via: SessionId, claim: Claim) -> Result<(), Error> {
         match self.records.get_mut(&session) {
             Some(record) => {
                 let principal = record.principal.clone();
                 record.attach(Some(via), claim, &principal)
             }
-            None => Ok(()),
+            None => {
+                // As whom it acts is said with each of its writes.
+                self.records.insert_mut(session, ClientRecord::new(Some(via), claim, ""));
+                Ok(())
+            }
         }
     }
 
-    /// Takes everything off the client's record, and hands out the locks and the ephemeral nodes open.
-    pub fn strip(&mut self, session: SessionId) -> (Vec<NodeHandle>, Vec<NodeHandle>) {
+    /// Ends the client: takes everything off its record, and hands out the locks and the ephemeral nodes open.
+    pub fn end(&mut self, session: SessionId) -> (Vec<NodeHandle>, Vec<NodeHandle>) {
         let Some(record) = self.records.get_mut(&session) else {
             return (Vec::new(), Vec::new());
         };
@@ -279,27 +317,39 @@ impl Clients {
         record.locks = RedBlackTreeSetSync::new_sync();
         record.opens = RedBlackTreeSetSync::new_sync();
         record.answers = RedBlackTreeMapSync::new_sync();
+        record.has_ended = true;
         (locks, opens)
     }
 
-    /// Forgets an idle record, unless the client has a session of its own, which it falls back to if it
-    /// has lost its speaker. What is not idle stays as it is.
-    pub fn tidy(&mut self, session: SessionId, has_own_session: bool) {
+    /// Lets an idle record linger from command `index` on, unless the client has a session of its own, which it
+    /// falls back to if it has lost its speaker. What is not idle stays as it is.
+    pub fn tidy(&mut self, session: SessionId, has_own_session: bool, index: u64) {
         if !self.get(session).is_some_and(ClientRecord::is_idle) {
             return;
         }
+        let Some(record) = self.records.get_mut(&session) else { return };
         if !has_own_session {
-            self.records.remove_mut(&session);
-        } else if let Some(record) = self.records.get_mut(&session)
-            && record.orphaned_at.take().is_some()
-        {
+            record.lingers_since.get_or_insert(index);
+        } else if record.orphaned_at.take().is_some() {
             record.via = None;
+        }
+    }
+
+    /// Forgets what lingers since this command or longer.
+    pub fn forget(&mut self, since: u64) {
+        let lingers = |record: &ClientRecord| record.lingers_since.is_some_and(|at| at <= since);
+        let old: Vec<_> =
+            self.iter().filter(|(_, record)| lingers(record)).map(|(session, _)| session).collect();
+        for session in old {
+            self.records.remove_mut(&session);
         }
     }
 
     /// Marks the clients that spoke through `proxy` as orphaned at command `index` (`proxy-3`). Returns them.
     pub fn orphan(&mut self, proxy: SessionId, index: u64) -> Vec<SessionId> {
-        let is_left = |record: &ClientRecord| record.via == Some(proxy) && record.orphaned_at.is_none();
+        let is_left = |record: &ClientRecord| {
+            record.via == Some(proxy) && record.orphaned_at.is_none() && !record.has_ended
+        };
         let left: Vec<SessionId> =
             self.iter().filter(|(_, record)| is_left(record)).map(|(session, _)| session).collect();
         for session in &left {
@@ -315,12 +365,14 @@ impl Clients {
         &mut self,
         session: SessionId,
         (via, claim, principal): (Option<SessionId>, Claim, &str),
-        (settled_below, orphaned_at): (RequestNumber, Option<u64>),
+        settled_below: RequestNumber,
+        fate: Fate,
         answers: impl Iterator<Item = (RequestNumber, AppliedOutcome)>,
     ) {
         let mut record = ClientRecord::new(via, claim, principal);
         record.settled_below = settled_below;
-        record.orphaned_at = orphaned_at;
+        (record.orphaned_at, record.lingers_since) = (fate.orphaned_at, fate.lingers_since);
+        record.has_ended = fate.has_ended;
         record.answers = answers.collect();
         self.records.insert_mut(session, record);
     }

@@ -98,6 +98,7 @@ fn encode_command(command: &Command) -> log::Command {
         Command::OrphanEnd { session, orphaned_at } => {
             WireCommand::OrphanEnd(log::OrphanEnd { session: session.to_bytes(), orphaned_at: *orphaned_at })
         }
+        Command::Forget { since } => WireCommand::Forget(log::Forget { since: *since }),
         Command::Reap { name, instance } => {
             WireCommand::Reap(log::Reap { name: name.to_string(), instance: instance.0 })
         }
@@ -155,6 +156,7 @@ fn decode_command(command: log::Command) -> Result<Command, DecodeError> {
         WireCommand::OrphanEnd(end) => {
             Command::OrphanEnd { session: decode_session(&end.session)?, orphaned_at: end.orphaned_at }
         }
+        WireCommand::Forget(forget) => Command::Forget { since: forget.since },
         WireCommand::Reap(reap) => {
             Command::Reap { name: Name::parse(&reap.name)?, instance: Instance(reap.instance) }
         }

@@ -57,7 +57,7 @@ pub enum Command {
     },
     /// These clients have their answers below these numbers: the cell may forget them.
     Settle(Vec<(SessionId, RequestNumber)>),
-    /// A client behind a proxy or router speaks through this one from here on (`proxy-4`).
+    /// A client behind a proxy or router speaks through this one from here on (`proxy-4`), known before or not.
     ClaimClient {
         /// The client.
         session: SessionId,
@@ -81,6 +81,12 @@ pub enum Command {
         session: SessionId,
         /// Index of the command that orphaned it: if it was claimed since, this command does nothing.
         orphaned_at: u64,
+    },
+    /// Records of clients on which nothing has hung since this command have lingered long enough, by the master's
+    /// clock (`proxy-1`, `time-4`).
+    Forget {
+        /// Index of the command.
+        since: u64,
     },
     /// An ephemeral node that nobody has open goes, unless somebody has opened it since.
     Reap {

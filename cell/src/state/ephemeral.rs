@@ -48,7 +48,7 @@ impl State {
             return Err(ErrorCode::NotFound.because(name.to_string()));
         };
         self.system.acls().check(&node.acls, name, &asked.principal, access)?;
-        let outcome = Outcome::Created { created: false, instance: node.instance, kind: node.kind };
+        let outcome = Outcome::Created { created: false, stat: Box::new(node.stat()) };
         if node.ephemeral {
             self.check_room(asked.session)?;
             self.put_on_record(asked.session, handle);

@@ -46,16 +46,20 @@ impl State {
     fn check_client(&self, session: SessionId, record: &ClientRecord) {
         let has_own_session = self.sessions.contains(session);
         match (record.via, record.orphaned_at) {
+            _ if record.has_ended => assert!(record.is_idle(), "{session:?} has ended and left nothing"),
             (None, orphaned_at) => {
                 assert!(has_own_session && orphaned_at.is_none(), "{session:?} speaks for itself")
             }
             (Some(proxy), None) => assert!(self.sessions.is_tier(proxy), "{session:?} has a speaker"),
             (Some(_), Some(at)) => assert!(at <= self.index, "{session:?} was orphaned in the past"),
         }
-        assert!(
-            has_own_session || !record.is_idle(),
-            "proxy-1: nothing is known of {session:?} without need"
+        let lingers = record.lingers_since.is_some();
+        assert_eq!(
+            lingers,
+            record.is_idle() && !has_own_session,
+            "proxy-1: nothing is known of {session:?} without need for long"
         );
+        assert!(record.lingers_since <= Some(self.index), "{session:?} lingers since the past");
         let unsettled = record.answers().all(|(number, _)| number >= record.settled_below);
         assert!(unsettled, "{session:?}: settled answers are forgotten");
         let past = record.answers().all(|(_, kept)| !self.position().is_before(&kept.position));

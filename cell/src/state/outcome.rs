@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use hasp_proto::error::{Error, ErrorCode};
-use hasp_proto::id::{Epoch, Generation, Instance};
+use hasp_proto::id::{Epoch, Generation};
 use hasp_proto::name::Name;
-use hasp_proto::node::NodeKind;
+use hasp_proto::node::Stat;
 use hasp_proto::position::Position;
 
 /// What came of one command, and at which position.
@@ -46,10 +46,8 @@ pub enum Outcome {
     Created {
         /// This command made it.
         created: bool,
-        /// Of the node.
-        instance: Instance,
-        /// Of the node, which need not be the kind that was asked for unless it had to be created.
-        kind: NodeKind,
+        /// The node then, which need not be of the kind that was asked for unless it had to be created.
+        stat: Box<Stat>,
     },
     /// The contents were replaced.
     Written {
@@ -136,7 +134,10 @@ impl Outcome {
             Self::Rejected(_) | Self::LockHeld | Self::LockDelayed { .. } => true,
             Self::Failed(error) => matches!(
                 error.code,
-                ErrorCode::SessionMoved | ErrorCode::SessionExpired | ErrorCode::RateLimited { .. }
+                ErrorCode::SessionMoved
+                    | ErrorCode::SessionExpired
+                    | ErrorCode::Unavailable
+                    | ErrorCode::RateLimited { .. }
             ),
             Self::EpochBegun(_)
             | Self::SessionCreated { .. }

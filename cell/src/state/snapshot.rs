@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_proto::convert::{Malformed, malformed};
-use hasp_proto::id::{Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
+use hasp_proto::id::{Claim, Epoch, Generation, RequestNumber, SessionId};
 use hasp_proto::name::Name;
-use hasp_proto::node::{LockMode, NodeKind, Stat};
+use hasp_proto::node::{LockMode, Stat};
 use hasp_proto::position::Position;
 use hasp_proto::time::micros;
 use hasp_proto::wire::log::v1 as log;
@@ -18,7 +18,7 @@ use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::State;
-use super::clients::{ClientRecord, NodeHandle};
+use super::clients::{ClientRecord, Fate, NodeHandle};
 use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
 use super::lock::{DelayMark, HolderId, Lock};
 use super::node::Node;
@@ -194,7 +194,12 @@ impl State {
         self.clients.restore(
             session,
             (via, Claim(client.claim), &client.principal),
-            (RequestNumber(client.settled_below), client.orphaned_at),
+            RequestNumber(client.settled_below),
+            Fate {
+                orphaned_at: client.orphaned_at,
+                lingers_since: client.lingers_since,
+                has_ended: client.has_ended,
+            },
             answers.into_iter(),
         );
         Ok(())
@@ -306,6 +311,8 @@ fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClie
         principal: record.principal.to_string(),
         settled_below: record.settled_below.0,
         orphaned_at: record.orphaned_at,
+        lingers_since: record.lingers_since,
+        has_ended: record.has_ended,
         answers: record
             .answers()
             .map(|(number, kept)| log::SnapshotAnswer {
@@ -322,10 +329,10 @@ fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClie
 fn encode_outcome(outcome: &Outcome) -> WireOutcome {
     match outcome {
         Outcome::Failed(error) => WireOutcome::Failed(error.clone().into()),
-        Outcome::Created { created, instance, kind } => WireOutcome::Created(log::SnapshotCreated {
+        Outcome::Created { created, stat } => WireOutcome::Created(log::SnapshotCreated {
             created: *created,
-            instance: instance.0,
-            kind: v1::NodeKind::from(*kind).into(),
+            stat: Some((**stat).clone().into()),
+            ..Default::default()
         }),
         Outcome::Written { content_generation, previous_generation } => WireOutcome::Written(v1::Written {
             content_generation: content_generation.0,
@@ -355,6 +362,17 @@ fn encode_outcome(outcome: &Outcome) -> WireOutcome {
     }
 }
 
+/// Older snapshots have kept only which node it was: it is shown as it began, without contents.
+fn decode_created(created: log::SnapshotCreated) -> Result<Stat, Malformed> {
+    match created.stat {
+        Some(stat) => stat.try_into(),
+        None => {
+            let kind = created.kind().try_into()?;
+            Ok(Node::new(created.instance, kind, Bytes::new(), Default::default()).stat())
+        }
+    }
+}
+
 /// `snapshot` is the position of the whole state.
 fn decode_answer(
     answer: log::SnapshotAnswer,
@@ -366,11 +384,9 @@ fn decode_answer(
     };
     let outcome = match answer.outcome.ok_or(malformed("kept answer of no known kind"))? {
         WireOutcome::Failed(error) => Outcome::Failed(error.try_into()?),
-        WireOutcome::Created(it) => Outcome::Created {
-            created: it.created,
-            instance: Instance(it.instance),
-            kind: NodeKind::try_from(it.kind())?,
-        },
+        WireOutcome::Created(it) => {
+            Outcome::Created { created: it.created, stat: Box::new(decode_created(it)?) }
+        }
         WireOutcome::Written(it) => Outcome::Written {
             content_generation: Generation(it.content_generation),
             previous_generation: Generation(it.previous_generation),

@@ -127,6 +127,16 @@ impl World {
         self.run(Command::EndSession { session: id(session), cause })
     }
 
+    /// Everything that lingers is forgotten.
+    fn forget(&mut self) {
+        self.run(Command::Forget { since: self.state.index() });
+    }
+
+    /// Whether nothing hangs on what is known of a client.
+    fn lingers(&self, session: u8) -> bool {
+        self.state.client(id(session)).is_some_and(|record| record.lingers_since.is_some())
+    }
+
     /// A write under the client's next number, with nothing settled.
     fn write(&mut self, speaker: Speaker, write: Write) -> Outcome {
         let number = self.numbers.entry(speaker.session).or_insert(0);
@@ -237,7 +247,7 @@ fn acls(read: &str, write: &str, change: &str) -> AclNames {
 
 fn created(outcome: &Outcome) -> Instance {
     match outcome {
-        Outcome::Created { instance, .. } => *instance,
+        Outcome::Created { stat, .. } => stat.instance,
         other => panic!("not created: {other:?}"),
     }
 }

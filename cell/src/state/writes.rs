@@ -25,7 +25,7 @@ impl State {
     /// else acts and keeps the answer (P-ONCE).
     pub(super) fn client_write(&mut self, write: &ClientWrite) -> AppliedOutcome {
         if !self.speaker_stands(write.session, write.via) {
-            return self.conclude(expired(write.via.unwrap_or(write.session)));
+            return self.conclude(expired(write.session, write.via));
         }
         let applied = match self.clients.admit(write) {
             Ok(Admission::New) => {
@@ -99,14 +99,14 @@ impl State {
 
         let mut node = Node::new(next(&mut self.stamp), *kind, contents.clone(), acls);
         node.ephemeral = *ephemeral;
-        let instance = node.instance;
+        let (instance, stat) = (node.instance, Box::new(node.stat()));
         self.tree.insert(name, node);
         self.system.quotas_mut().add_node(name, contents.len());
         self.system.put(name, reading, &self.tree);
         if *ephemeral {
             self.put_on_record(asked.session, NodeHandle { name: name.clone(), instance, opened_by });
         }
-        Ok(Outcome::Created { created: true, instance, kind: *kind })
+        Ok(Outcome::Created { created: true, stat })
     }
 
     /// The ACL names of a new node, if its parent is a directory below which the client may create.
@@ -365,7 +365,13 @@ fn check_generation(which: &str, current: Generation, expected: Option<Generatio
     }
 }
 
-/// The refusal of a write whose speaker has no session.
-pub(super) fn expired(session: SessionId) -> Outcome {
-    Outcome::failed(ErrorCode::SessionExpired, format!("{session:?} is over or was never of that kind"))
+/// The refusal of what a speaker without a session says. If it speaks for another, that is its own misfortune, not
+/// its client's.
+pub(super) fn expired(session: SessionId, via: Option<SessionId>) -> Outcome {
+    match via {
+        Some(via) => {
+            Outcome::failed(ErrorCode::Unavailable, format!("{via:?} is over or was never of that kind"))
+        }
+        None => Outcome::failed(ErrorCode::SessionExpired, format!("{session:?} is over")),
+    }
 }

@@ -20,7 +20,7 @@ use super::interface::{Shown, Used};
 /// The namespace that stands for the first host's own.
 const LOCAL: &str = "local";
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Cached {
     /// `None`: nothing is kept.
     cache: Option<Cache>,
@@ -33,7 +33,7 @@ pub(super) struct Cached {
 }
 
 /// A file that is shown.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Showing {
     cell: CellName,
     /// The ACL file that lets it be shown.

@@ -8,10 +8,12 @@ use hasp_proto::handle::{HandleBody, HandleToken};
 use hasp_proto::id::CellName;
 use hasp_proto::name::Name;
 
+use crate::node_events::LossCause;
+
 use super::interface::{HandleNumber, Opening};
 
 /// The table. By number, and those with events by their node's name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Handles {
     last: u64,
     open: BTreeMap<HandleNumber, Handle>,
@@ -20,7 +22,7 @@ pub(super) struct Handles {
 }
 
 /// One of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Handle {
     /// What the cell knows it by.
     pub(super) token: HandleToken,
@@ -30,6 +32,8 @@ pub(super) struct Handle {
     pub(super) opening: Opening,
     /// Every call on it fails like this (paper §2.8: an outage loses a suffix of its calls).
     pub(super) over: Option<Error>,
+    /// Events may have been lost, and its holder is told so once its host tells it of others again.
+    lost: Option<LossCause>,
 }
 
 impl Handle {
@@ -53,7 +57,7 @@ impl Handles {
         if !body.events.is_empty() {
             self.listening.entry(body.name.clone()).or_default().insert(number);
         }
-        self.open.insert(number, Handle { token, body, opening, over: None });
+        self.open.insert(number, Handle { token, body, opening, over: None, lost: None });
         number
     }
 
@@ -77,6 +81,23 @@ impl Handles {
 
     pub(super) fn get(&self, number: HandleNumber) -> Option<&Handle> {
         self.open.get(&number)
+    }
+
+    /// Events may have been lost, until its host has taken it again.
+    pub(super) fn lose_events(&mut self, number: HandleNumber, cause: &LossCause) {
+        if let Some(handle) = self.open.get_mut(&number) {
+            handle.lost = Some(cause.clone());
+        }
+    }
+
+    /// What its holder has still to be told of a loss.
+    pub(super) fn loss(&self, number: HandleNumber) -> Option<&LossCause> {
+        self.open.get(&number)?.lost.as_ref()
+    }
+
+    /// Its host has taken it again: what its holder has to be told.
+    pub(super) fn take_loss(&mut self, number: HandleNumber) -> Option<LossCause> {
+        self.open.get_mut(&number)?.lost.take()
     }
 
     /// Lets every later call on it fail; whether that is new.

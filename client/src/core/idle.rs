@@ -12,7 +12,7 @@ use hasp_proto::time::Time;
 use super::ApplicationCore;
 use super::interface::Output;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Idle {
     is_wanted: bool,
     /// When a handle of the session at that cell was closed last.

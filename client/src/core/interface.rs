@@ -96,7 +96,7 @@ pub struct Brought {
 }
 
 /// What is to be done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Output {
     /// Open a connection there.
     Connect(LinkId, String),

@@ -19,7 +19,7 @@ use hasp_proto::request::{Answer, Reply};
 use super::interface::{Call, CallId, HandleNumber};
 
 /// What is known of the locks of handles that keep them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct KeptLocks {
     handles: BTreeMap<HandleNumber, Kept>,
 }
@@ -29,7 +29,7 @@ pub(super) struct KeptLocks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Releases(u64);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Kept {
     state: State,
     releases: Releases,
@@ -39,7 +39,7 @@ struct Kept {
     waiting: Vec<(CallId, Call)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 enum State {
     #[default]
     NotHeld,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::interface::HandleNumber;
 
 /// What is known of the locks of some handles.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Locks {
     handles: BTreeMap<HandleNumber, Wanted>,
 }

@@ -41,7 +41,7 @@ impl ApplicationCore {
             News::FailOver { cell, epoch } => self.failed_over(now, cell, *epoch),
             News::CellLost { cell } => self.cell_lost(now, cell),
             News::Event(event) => self.node_event(now, event),
-            News::EventsLost { cell } => self.events_lost(now, cell.as_ref(), &LossCause::Host),
+            News::EventsLost { cell } => self.events_lost(now, cell.as_ref()),
         }
         match news {
             // Only then may the change go on: nothing else is waited for.
@@ -56,6 +56,10 @@ impl ApplicationCore {
             if event.kind == EventKind::LockConflict {
                 self.lock_wanted(now, number);
             }
+            // It may come of an earlier subscription, which the host has kept: some before it may be missing.
+            if let Some(cause) = self.handles.loss(number).cloned() {
+                self.tell_loss(number, cause);
+            }
             let told = self.handles.get(number).map(|handle| handle.opening.told);
             if told.is_some_and(|told| told.contains(event.kind)) {
                 self.late.push(Late::Tell(number, HandleEvent::of(event)));
@@ -67,8 +71,7 @@ impl ApplicationCore {
         let hidden = self.cached.flush(Some(cell), Some(epoch));
         self.hide(hidden);
         self.drop_spares(now);
-        self.refresh(now, Some(cell));
-        self.events_lost(now, Some(cell), &LossCause::FailOver { cell: cell.clone(), epoch });
+        self.refresh(now, Some(cell), &LossCause::FailOver { cell: cell.clone(), epoch });
     }
 
     fn cell_lost(&mut self, now: Time, cell: &CellName) {
@@ -87,8 +90,7 @@ impl ApplicationCore {
             self.cached.forget_namespace();
         }
         self.flush_session(now, cell);
-        self.refresh(now, cell);
-        self.events_lost(now, cell, &LossCause::NewHost);
+        self.refresh(now, cell, &LossCause::NewHost);
     }
 
     fn session_lost(&mut self, now: Time, cell: Option<&CellName>, error: &Error) {
@@ -113,10 +115,13 @@ impl ApplicationCore {
         self.outputs.push_back(Output::CacheLease(cell.cloned(), Some(end)));
     }
 
-    /// Shows the host every handle that is to be told of events, so that it tells them from here on.
-    /// It is sent before anybody is told to look again, so nothing falls between.
-    fn refresh(&mut self, now: Time, cell: Option<&CellName>) {
+    /// Shows the host every handle that is to be told of events, so that it tells them from here on. Only then its
+    /// holder is told to look again: what it sees before that may be older than what it is told of.
+    fn refresh(&mut self, now: Time, cell: Option<&CellName>, cause: &LossCause) {
         for number in self.handles.listening(cell) {
+            // A conflict may be among what is lost.
+            self.lock_wanted(now, number);
+            self.handles.lose_events(number, cause);
             let Some(handle) = self.handles.get(number) else { continue };
             let op = Op::Refresh(handle.token.clone());
             self.send(now, Caller::Nobody, Call { on: Some(number), ..op.into() });
@@ -125,21 +130,30 @@ impl ApplicationCore {
 
     pub(super) fn refreshed(&mut self, now: Time, number: HandleNumber, answer: &Answer) {
         self.note_end(now, Some(number), answer);
-        let Err(error) = &answer.result else { return };
+        let Err(error) = &answer.result else {
+            if let Some(cause) = self.handles.take_loss(number) {
+                self.tell_loss(number, cause);
+            }
+            return;
+        };
         if matches!(error.code, ErrorCode::StaleHandle | ErrorCode::PermissionDenied) {
             let invalid = HandleEvent::invalid(error.clone(), answer.position.clone());
             self.late.push(Late::Tell(number, invalid));
         }
     }
 
-    fn events_lost(&mut self, now: Time, cell: Option<&CellName>, cause: &LossCause) {
+    fn events_lost(&mut self, now: Time, cell: Option<&CellName>) {
         for number in self.handles.listening(cell) {
             // A conflict may be among them.
             self.lock_wanted(now, number);
-            let told = self.handles.get(number).map(|handle| handle.opening.told);
-            if told.is_some_and(|told| !told.is_empty()) {
-                self.late.push(Late::Tell(number, HandleEvent::EventsLost(cause.clone())));
-            }
+            self.tell_loss(number, LossCause::Host);
+        }
+    }
+
+    fn tell_loss(&mut self, number: HandleNumber, cause: LossCause) {
+        let told = self.handles.get(number).map(|handle| handle.opening.told);
+        if told.is_some_and(|told| !told.is_empty()) {
+            self.late.push(Late::Tell(number, HandleEvent::EventsLost(cause)));
         }
     }
 }

@@ -42,7 +42,7 @@ impl Same {
 }
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Spares {
     spares: BTreeMap<Same, Spare>,
     /// Those that nobody uses, by when they became so, in the order of all.
@@ -51,7 +51,7 @@ pub(super) struct Spares {
     idled: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spare {
     /// What the cell knows it by.
     pub(super) token: HandleToken,

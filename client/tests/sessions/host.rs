@@ -119,7 +119,7 @@ impl Host {
         let grant = Grant { held: Duration::ZERO, session: lease, cache: lease };
         self.say(Down::Welcome(Welcome {
             session,
-            resumed: hello.resume,
+            resumed: hello.known_since.is_some(),
             grant,
             master_of: None,
             handle_key: None,
@@ -229,7 +229,7 @@ impl SessionHandler for Host {
         for item in items.into_iter().map(|item| Up::try_from(item).expect("well-formed")) {
             let word = match &item {
                 Up::Hello(hello) => {
-                    if hello.resume {
+                    if hello.known_since.is_some() {
                         "resume"
                     } else {
                         "hello"

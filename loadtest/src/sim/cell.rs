@@ -1,33 +1,31 @@
 //! A replica: the master's machine and the replicated state over a log that promises what Raft promises.
 //!
 //! A leader counts its lease from when it *sent* what a majority answered; followers elect nobody else for
-//! [`ELECTION_MAX`] after they heard it, and for a while after a start. An election is over in a moment: it is won if a
+//! the longest election timeout after they heard it, and for a tenth more after a start. All timings are production's. An election is over in a moment: it is won if a
 //! majority is awake and within reach, has promised nothing, and has no newer log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_cell::master::{BatchId, Input, MasterConfig, MasterCore, Output};
+use hasp_cell::replica::Timing;
 use hasp_cell::state::{AppliedOutcome, LogEntry, Outcome, State};
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::time::Time;
 
 use super::clock::Moment;
+use super::driving::drive;
+use super::happening::{Append, Appended, Happening};
 use super::log::{Entry, Log};
+use super::mischief::forgetful;
 use super::mutants::Mutant;
-use super::world::{Append, Appended, HEALED, Happening, NodeId, REPLICAS, World, cell_name, drive};
+use super::node::NodeId;
+use super::plan::{HEALED, REPLICAS, cell_name};
+use super::world::World;
 
-/// Between two messages of a leader to its followers.
-const HEARTBEAT: Duration = Duration::from_millis(100);
-/// A follower waits at least this long before it stands for election.
-const ELECTION_MIN_MS: u64 = 500;
-/// Followers elect nobody else for that long.
-const ELECTION_MAX: Duration = Duration::from_millis(1_000);
-/// How much longer votes are held after a start.
-const VOTE_HOLD: Duration = Duration::from_millis(100);
 /// How long what was proposed may take to come to its end before the mastership is handed over.
 const PROPOSED_PATIENCE: Duration = Duration::from_millis(500);
 /// Between two looks at whether it has.
@@ -37,6 +35,7 @@ const LEAVING_TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Replica {
     config: MasterConfig,
+    timing: Timing,
     /// Anew each time it starts.
     pub core: MasterCore,
     /// Survives.
@@ -47,6 +46,8 @@ pub struct Replica {
     heard: Time,
     leader: Option<u64>,
     leading: Option<Leading>,
+    /// For [`Mutant::LeaderRestored`]: the term in which it led when it crashed.
+    led: Option<u64>,
     /// It leaves: until then what it proposed may come to its end.
     leaving: Option<Time>,
 }
@@ -63,8 +64,6 @@ struct Leading {
     is_told: bool,
     /// By the number of entries there are with it.
     proposed: BTreeMap<usize, BatchId>,
-    /// For [`Mutant::AppliedEarly`].
-    answered: BTreeSet<BatchId>,
 }
 
 impl Leading {
@@ -76,7 +75,7 @@ impl Leading {
 
 impl Replica {
     /// The replica of that number among all, that has not begun.
-    pub fn new(index: usize, map: &PartitionMap, lease: Duration) -> Self {
+    pub fn new(index: usize, map: &PartitionMap, lease: Duration, timing: Timing) -> Self {
         let cell = index / REPLICAS;
         let addresses = (0..REPLICAS)
             .map(|at| (at as u64 + 1, NodeId::Replica(cell * REPLICAS + at).address()))
@@ -90,13 +89,15 @@ impl Replica {
             terms: LeaseTerms { lease },
         };
         Self {
-            core: MasterCore::new(config.clone(), ELECTION_MAX),
+            core: MasterCore::new(config.clone(), timing.election_max),
             config,
+            timing,
             log: Log::default(),
             state: State::default(),
             heard: Time::ZERO,
             leader: None,
             leading: None,
+            led: None,
             leaving: None,
         }
     }
@@ -128,22 +129,33 @@ impl World {
             assert!(read == replica.state, "a snapshot is the state");
             replica.state = read;
         }
-        replica.core = MasterCore::new(replica.config.clone(), ELECTION_MAX);
+        let timing = replica.timing;
+        replica.core = MasterCore::new(replica.config.clone(), timing.election_max);
         (replica.leader, replica.leading, replica.leaving) = (None, None, None);
-        replica.heard = now + VOTE_HOLD;
+        let hold = timing.vote_hold().saturating_sub(timing.election_max);
+        replica.heard = if self.mutant == Some(Mutant::VotesNotHeld) { Time::ZERO } else { now + hold };
+        let led = replica.led.take().filter(|term| *term == replica.log.term);
         self.master_inputs(index, [Input::Deposed(None)]);
         self.watch(index);
+        if let Some(term) = led.filter(|_| self.mutant == Some(Mutant::LeaderRestored)) {
+            self.lead(index, term);
+        }
     }
 
     /// What it had not written down is gone; what was proposed may be in others' logs.
     pub fn replica_crashed(&mut self, index: usize) {
         let replica = &mut self.replicas[index];
-        (replica.leading, replica.leaving) = (None, None);
+        let was_leader = replica.leading.take().is_some();
+        (replica.led, replica.leaving) = (was_leader.then_some(replica.log.term), None);
+        self.tail_is_lost(index, was_leader);
     }
 
     fn watch(&mut self, index: usize) {
         let node = NodeId::Replica(index);
-        let patience = self.random.millis(ELECTION_MIN_MS, 1_000) + ELECTION_MAX / 2;
+        let Timing { election_min, election_max, .. } = self.replicas[index].timing;
+        let spread = u64::try_from((election_max - election_min).as_micros()).expect("short");
+        let patience =
+            election_min + Duration::from_micros(self.random.between(0, spread + 1)) + election_max / 2;
         let life = self.lives[&node].number;
         let due = self.lives[&node].clock.when(self.replicas[index].heard + patience);
         self.schedule.add(due.max(self.now + Duration::from_millis(50)), Happening::ElectionDue(index, life));
@@ -156,7 +168,7 @@ impl World {
             return;
         }
         let waited = self.local(node).saturating_since(self.replicas[index].heard);
-        if self.replicas[index].leading.is_none() && waited >= ELECTION_MAX {
+        if self.replicas[index].leading.is_none() && waited >= self.replicas[index].timing.election_max {
             self.stand(index, false);
         }
         self.watch(index);
@@ -176,6 +188,11 @@ impl World {
             self.demote(*voter, term, None);
         }
         self.counts.elections += 1;
+        self.lead(index, term);
+        true
+    }
+
+    fn lead(&mut self, index: usize, term: u64) {
         self.story.tell(self.now, NodeId::Replica(index), format_args!("leads in term {term}"));
         let replica = &mut self.replicas[index];
         replica.leader = Some(number(index));
@@ -184,7 +201,6 @@ impl World {
         leading.matched[index % REPLICAS] = begins_at;
         replica.leading = Some(leading);
         self.beat(index, term);
-        true
     }
 
     fn would_vote(&self, voter: usize, candidate: usize, is_handed_over: bool) -> bool {
@@ -199,7 +215,7 @@ impl World {
             Some(leading) => leading.quorum(voter % REPLICAS).unwrap_or(Time::ZERO),
             None => replica.heard,
         };
-        let is_free = is_handed_over || voter == candidate || now >= heard + ELECTION_MAX;
+        let is_free = is_handed_over || voter == candidate || now >= heard + replica.timing.election_max;
         let is_older = self.mutant == Some(Mutant::TailLost)
             || replica.log.is_no_newer_than(&self.replicas[candidate].log);
         is_within_reach && is_free && is_older
@@ -232,11 +248,12 @@ impl World {
         let lease = self.quorum_acknowledged(index);
         self.master_inputs(index, lease);
         let node = NodeId::Replica(index);
-        let next = self.lives[&node].clock.when(self.local(node) + HEARTBEAT);
+        let next = self.lives[&node].clock.when(self.local(node) + self.replicas[index].timing.heartbeat);
         self.schedule.add(next, Happening::Beat(index, term));
     }
 
-    fn replicate(&mut self, index: usize) {
+    /// A leader sends its followers what they lack.
+    pub fn replicate(&mut self, index: usize) {
         let sent = self.local(NodeId::Replica(index));
         for peer in self.peers(index) {
             if peer == index {
@@ -286,9 +303,8 @@ impl World {
             // Only if what it once had was lost.
             return;
         }
-        let lost_from = replica.log.take_over(append.before, &append.entries);
-        if lost_from {
-            self.forget_applied(index, append.before);
+        if let Some(kept) = replica.log.take_over(append.before, &append.entries) {
+            self.forget_applied(index, kept);
         }
         let committed = append.committed.min(matched);
         self.commit(index, committed);
@@ -297,19 +313,12 @@ impl World {
     }
 
     /// What was applied and is gone from the log is taken back. It never is, unless the world makes a mistake.
-    fn forget_applied(&mut self, index: usize, kept: usize) {
+    pub fn forget_applied(&mut self, index: usize, kept: usize) {
         let replica = &mut self.replicas[index];
         if replica.log.applied <= kept {
             return;
         }
-        assert!(
-            matches!(self.mutant, Some(Mutant::TailLost | Mutant::AppliedEarly))
-                || replica.log.applied <= replica.log.committed,
-            "nothing that was applied is lost"
-        );
-        if self.mutant.is_none() {
-            return;
-        }
+        assert!(self.mutant.is_some_and(Mutant::loses_entries), "nothing that was applied is lost");
         replica.log.committed = replica.log.committed.min(kept);
         replica.log.applied = 0;
         replica.state = State::default();
@@ -342,7 +351,8 @@ impl World {
     /// What the machine is told of its lease.
     pub fn quorum_acknowledged(&self, index: usize) -> Option<Input> {
         let leading = self.replicas[index].leading.as_ref().filter(|leading| leading.is_told)?;
-        if self.mutant == Some(Mutant::MasterLeaseUnearned) {
+        let unearned = [Mutant::MasterLeaseUnearned, Mutant::EndedByOldMaster, Mutant::EpochShared];
+        if self.mutant.is_some_and(|mutant| unearned.contains(&mutant)) {
             return Some(Input::QuorumAcknowledged(self.local(NodeId::Replica(index))));
         }
         leading.quorum(index % REPLICAS).map(Input::QuorumAcknowledged)
@@ -363,22 +373,35 @@ impl World {
         let mut applied: Vec<(BatchId, Vec<AppliedOutcome>)> = Vec::new();
         let mut is_elected = false;
         let mut diverged = None;
+        let (mut smuggled, mut answered) = (Vec::new(), Vec::new());
+        let forgets = self.mutant == Some(Mutant::GenerationReset);
         let replica = &mut self.replicas[index];
         while replica.log.applied < until {
             let entry = replica.log.entry(replica.log.applied).clone();
             replica.log.applied += 1;
             let outcomes = entry.body.as_ref().map(|body| replica.state.apply(body));
+            if forgets && entry.body.is_none() {
+                replica.state = forgetful(&replica.state);
+            }
             let Some(leading) = &mut replica.leading else { continue };
             if replica.log.applied == leading.begins_at {
                 is_elected = true;
                 leading.is_told = true;
             }
-            if let (Some(batch), Some(outcomes)) = (leading.proposed.remove(&replica.log.applied), outcomes) {
+            let batch = leading.proposed.remove(&replica.log.applied);
+            if batch.is_none()
+                && let Some(outcomes) = &outcomes
+            {
+                smuggled.push((replica.log.applied, outcomes.clone()));
+            }
+            if let (Some(batch), Some(outcomes)) = (batch, outcomes) {
                 diverged = diverged.or(outcomes.iter().find_map(|it| match &it.outcome {
                     Outcome::Diverged { index, .. } => Some(*index),
                     _ => None,
                 }));
-                if !leading.answered.remove(&batch) {
+                if self.mischief.answered.remove(&(index, batch)) {
+                    answered.push(batch);
+                } else {
                     applied.push((batch, outcomes));
                 }
             }
@@ -393,6 +416,14 @@ impl World {
         }
         for (batch, outcomes) in applied {
             self.master_inputs(index, [Input::Applied(batch, outcomes, state.clone())]);
+        }
+        for batch in answered {
+            self.release_held(index, batch);
+        }
+        for (count, outcomes) in smuggled {
+            if let Some((smuggler, batch)) = self.smuggler(index, count) {
+                self.master_inputs(smuggler, [Input::Applied(batch, outcomes, state.clone())]);
+            }
         }
     }
 
@@ -417,14 +448,19 @@ impl World {
 
     fn propose(&mut self, index: usize, batch: BatchId, entry: LogEntry) {
         let now = self.local(NodeId::Replica(index));
-        let early = self.mutant == Some(Mutant::AppliedEarly);
+        let holds = self.mutant == Some(Mutant::EventBeforeAction);
+        let early = holds || self.mutant == Some(Mutant::AppliedEarly);
         let replica = &mut self.replicas[index];
-        let has_lease = |leading: &Leading| {
-            leading.quorum(index % REPLICAS).is_some_and(|sent| now < sent + ELECTION_MAX)
-        };
+        let promise = replica.timing.election_max;
+        let has_lease =
+            |leading: &Leading| leading.quorum(index % REPLICAS).is_some_and(|sent| now < sent + promise);
         if !replica.leading.as_ref().is_some_and(has_lease) {
-            return self.master_inputs(index, [Input::NotProposed(batch)]);
+            if !self.is_smuggled(index, batch, &entry) {
+                self.master_inputs(index, [Input::NotProposed(batch)]);
+            }
+            return;
         }
+        let replica = &mut self.replicas[index];
         let speculated = early.then(|| {
             let mut state = replica.state.clone();
             for at in replica.log.applied..replica.log.len() {
@@ -440,8 +476,10 @@ impl World {
         leading.matched[index % REPLICAS] = count;
         leading.proposed.insert(count, batch);
         if let Some((outcomes, state)) = speculated {
-            leading.answered.insert(batch);
+            self.mischief.answered.insert((index, batch));
+            self.mischief.holds_for = holds.then_some((index, batch));
             self.master_inputs(index, [Input::Applied(batch, outcomes, state)]);
+            self.mischief.holds_for = None;
         }
         self.replicate(index);
     }
@@ -497,7 +535,8 @@ impl World {
         let mut broken = Vec::new();
         let now: Moment = self.now;
         let name = cell_name(cell);
-        let can_lose = self.mutant == Some(Mutant::TailLost);
+        let can_lose = self.mutant.is_some_and(Mutant::loses_entries);
+        let forgets = self.mutant == Some(Mutant::GenerationReset);
         let mut known = std::mem::take(self.committed.entry(cell).or_default());
         let last = committed.min(known.len());
         let is_same =
@@ -523,7 +562,13 @@ impl World {
         }
         let fresh: Vec<_> = known[from..].to_vec();
         let mut truth = self.history.truths.remove(&name).expect("every cell has a truth");
-        for entry in fresh.iter().filter_map(|entry| entry.body.as_ref()) {
+        for entry in &fresh {
+            let Some(entry) = &entry.body else {
+                if forgets {
+                    truth.state = forgetful(&truth.state);
+                }
+                continue;
+            };
             truth.commit(now, entry, |before, after, command, _| {
                 broken.extend(super::check::leases::ended(self, before, after, command));
             });

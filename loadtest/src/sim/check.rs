@@ -1,9 +1,13 @@
-//! What must hold of a world, one file per promise. None of it looks into the machines: it goes by what applications
-//! asked and were told, in true time, and by what was committed.
+//! What must hold of a world, one file per promise. It goes by what applications asked and were told, in true
+//! time, and by what was committed; of the machines only what they believe of their leases is looked at.
 
+pub mod acl;
 pub mod bounded;
+pub mod delay;
 pub mod durable;
+pub mod events;
 pub mod generations;
+pub mod handles;
 pub mod leases;
 pub mod locks;
 pub mod once;
@@ -11,6 +15,9 @@ pub mod order;
 pub mod reads;
 #[cfg(test)]
 mod tests;
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::history::History;
 use super::world::World;
@@ -43,6 +50,10 @@ pub fn history(history: &History) -> Findings {
     once::check(history, &mut findings);
     locks::check(history, &mut findings);
     generations::check(history, &mut findings);
+    handles::check(history, &mut findings);
+    delay::check(history, &mut findings);
+    events::check(history, &mut findings);
+    acl::check(history, &mut findings);
     findings
 }
 
@@ -50,7 +61,25 @@ pub fn history(history: &History) -> Findings {
 pub fn everything(world: &mut World) {
     let mut findings = history(&world.history);
     durable::check_replicas(world, &mut findings);
+    tree::check_end(world, &mut findings);
     bounded::check(world, &mut findings);
     world.counts.checks += findings.checks;
     world.broken.extend(findings.broken);
+    count(world);
+}
+
+/// What only the logs tell.
+fn count(world: &mut World) {
+    for truth in world.history.truths.values() {
+        world.counts.locks_lost += truth.locks.lost.len() as u64;
+        let mut holders = BTreeMap::new();
+        for taken in &truth.locks.taken {
+            let before = holders.insert(&taken.name, taken.session);
+            world.counts.hand_overs += u64::from(before.is_some_and(|before| before != taken.session));
+        }
+        let nodes = truth.versions.values().flatten().filter_map(|version| version.node.as_ref());
+        let ephemeral: BTreeSet<_> =
+            nodes.filter(|(stat, _)| stat.ephemeral).map(|(stat, _)| stat.instance).collect();
+        world.counts.ephemeral += ephemeral.len() as u64;
+    }
 }

@@ -1,29 +1,38 @@
 //! An application: the library's machine as it runs in production, and a script that makes one call after the other.
 
-use std::collections::BTreeMap;
+mod beliefs;
+mod views;
+mod watches;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_client::machine::{
-    ApplicationCore, Call, CallId, CoreOptions, HandleNumber, Input, Opening, Output, Shown,
+    ApplicationCore, Call, CallId, CoreOptions, HandleNumber, Input, Opening, Output,
 };
-use hasp_proto::client::{Event, Status};
+use hasp_proto::client::Event;
 use hasp_proto::error::ErrorCode;
-use hasp_proto::event::EventMask;
+use hasp_proto::event::{EventKind, EventMask};
 use hasp_proto::handle::HandleToken;
-use hasp_proto::id::{CellName, Generation, Instance, SessionId};
+use hasp_proto::id::{CellName, Generation, Instance};
 use hasp_proto::name::Name;
 use hasp_proto::node::{LockMode, NodeKind};
 use hasp_proto::position::Position;
 use hasp_proto::request::{Answer, Create, Op, Open, Reply, Use};
 use hasp_proto::sequencer::SequencerToken;
-use hasp_proto::time::Time;
+use hasp_proto::stream::News;
 use hasp_router::upstream::{Begin, Hosts, UpstreamConfig, UpstreamCore};
 
+use super::check;
 use super::clock::Moment;
 use super::history::{Asked, Told, What};
 use super::script::{self, Step, Taste};
 use super::world::{HEALED, Happening, LAST_LOOK, NodeId, World, drive};
+use views::Views;
+
+/// After so many calls a replica's tree is looked at.
+const LOOK_AT_TREE: usize = 400;
 
 /// One application.
 #[derive(Debug)]
@@ -32,8 +41,12 @@ pub struct Client {
     pub core: ApplicationCore,
     taste: Taste,
     hands: BTreeMap<(Name, u8), Hand>,
+    /// Handles that are told of events, and where the history has them.
+    watches: BTreeMap<HandleNumber, usize>,
     doing: Option<Doing>,
     calls: u64,
+    /// Cells of which it was told that what it held there is lost.
+    lost: BTreeSet<CellName>,
     views: Views,
     /// What is looked at last.
     last_looks: Vec<Name>,
@@ -62,54 +75,8 @@ struct Doing {
     /// In the history.
     asked: usize,
     hand: (Name, u8),
-}
-
-/// Files that any thread of the application reads beside the machine, as the library's shell does.
-#[derive(Debug, Default)]
-struct Views {
-    shown: BTreeMap<Name, (Shown, u64)>,
-    /// Of each cache lease: which term, and when it ends.
-    terms: BTreeMap<Option<CellName>, (u64, Time)>,
-    terms_ever: u64,
-    seen: BTreeMap<CellName, Position>,
-}
-
-impl Views {
-    fn set_cache_lease(&mut self, cell: Option<CellName>, end: Option<Time>) {
-        match end {
-            Some(end) => {
-                if !self.terms.contains_key(&cell) {
-                    self.terms_ever += 1;
-                }
-                let number = self.terms_ever;
-                self.terms.entry(cell).or_insert((number, end)).1 = end;
-            }
-            None => drop(self.terms.remove(&cell)),
-        }
-    }
-
-    fn show(&mut self, shown: Shown) {
-        if let Some((term, _)) = self.terms.get(&shown.cell) {
-            self.shown.insert(shown.name.clone(), (shown, *term));
-        }
-    }
-
-    fn saw(&mut self, position: &Position) {
-        let seen = self.seen.entry(position.cell.clone()).or_insert_with(|| position.clone());
-        if seen.is_before(position) {
-            *seen = position.clone();
-        }
-    }
-
-    fn find(&self, now: Time, hand: &Hand, name: &Name) -> Option<(Reply, Position)> {
-        let (shown, term) = self.shown.get(name).filter(|(shown, _)| shown.instance == hand.instance)?;
-        let (valid, end) = self.terms.get(&shown.cell)?;
-        let seen = self.seen.get(&hand.cell).filter(|seen| shown.position.is_before(seen));
-        let position = seen.unwrap_or(&shown.position).clone();
-        shown.used.mark();
-        let reply = Reply::Contents { contents: shown.contents.clone(), stat: shown.stat.clone() };
-        (term == valid && now < *end).then_some((reply, position))
-    }
+    opening: Opening,
+    lock_delay: Duration,
 }
 
 const fn of_use(r#use: Use) -> u8 {
@@ -123,14 +90,14 @@ const fn of_use(r#use: Use) -> u8 {
 impl World {
     /// An application that is about to start.
     pub fn new_client(&mut self, index: usize) -> Client {
-        let taste = Taste::draw(&mut self.random);
+        let taste = Taste::draw(&mut self.random, index);
         let goes_direct = self.plan.proxies == 0 || index % 4 == 3;
         let hosts = if goes_direct {
             Hosts::Cells(self.map.clone())
         } else {
             Hosts::One((0..self.plan.proxies).map(|at| NodeId::Proxy(at).address()).collect())
         };
-        let principal = format!("user{}", index % 3);
+        let principal = script::principal(index);
         let config = UpstreamConfig {
             begin: Begin::AtFirstUse,
             grace: self.plan.grace,
@@ -143,8 +110,10 @@ impl World {
             core: ApplicationCore::new(upstream, &options),
             taste,
             hands: BTreeMap::new(),
+            watches: BTreeMap::new(),
             doing: None,
             calls: 0,
+            lost: BTreeSet::new(),
             views: Views::default(),
             last_looks: (0..self.plan.cells).flat_map(|cell| script::of_cell(cell).files).collect(),
             has_looked: false,
@@ -162,6 +131,9 @@ impl World {
     pub fn client_crashed(&mut self, index: usize) {
         self.clients[index].doing = None;
         self.clients[index].hands.clear();
+        for number in self.clients[index].watches.keys().copied().collect::<Vec<_>>() {
+            self.watch_ends(index, number);
+        }
     }
 
     fn think_soon(&mut self, index: usize) {
@@ -194,6 +166,7 @@ impl World {
             Output::Send(link, up) => self.send_up(node, &link, up),
             Output::Answered(call, answer) => self.answered(index, call, answer, None),
             Output::Opened(call, answer, opened) => {
+                self.note_watch(index, call, &answer, &opened);
                 let hand = match &answer.result {
                     Ok(Reply::Opened { handle, stat, .. }) => Some(Hand {
                         number: opened.number,
@@ -211,18 +184,25 @@ impl World {
             }
             Output::Event(cell, event) => {
                 self.story.tell(self.now, node, format_args!("{event:?}"));
+                if let Event::News(_, News::CellLost { cell }) = &event {
+                    self.clients[index].lost.insert(cell.clone());
+                }
                 if cell.is_none() && matches!(event, Event::Expired(_)) {
                     let soon = self.random.millis(1, 500);
                     self.schedule.add(self.now + soon, Happening::Fault(super::faults::Fault::Restart(node)));
                 }
             }
-            Output::Tell(..) => {}
+            Output::Tell(number, event) => self.hear(index, number, event),
             Output::Over(number) => {
+                self.watch_ends(index, number);
                 for hand in self.clients[index].hands.values_mut().filter(|hand| hand.number == number) {
                     (hand.is_over, hand.lock) = (true, None);
                 }
             }
-            Output::Closed(number) => self.clients[index].hands.retain(|_, hand| hand.number != number),
+            Output::Closed(number) => {
+                self.watch_ends(index, number);
+                self.clients[index].hands.retain(|_, hand| hand.number != number);
+            }
             Output::Show(shown) => self.clients[index].views.show(*shown),
             Output::Hide(name) => drop(self.clients[index].views.shown.remove(&name)),
             Output::CacheLease(cell, end) => self.clients[index].views.set_cache_lease(cell, end),
@@ -233,6 +213,9 @@ impl World {
     pub fn think(&mut self, index: usize, life: u64) {
         if self.lives[&NodeId::Client(index)].number != life || self.clients[index].doing.is_some() {
             return;
+        }
+        if self.history.asked.len().is_multiple_of(LOOK_AT_TREE) {
+            check::tree::check_any(self);
         }
         let cells = self.plan.cells;
         let client = &mut self.clients[index];
@@ -261,16 +244,23 @@ impl World {
             | Step::Acquire(name, _)
             | Step::TryAcquire(name, _)
             | Step::Release(name) => (name.clone(), Use::WriteAndLock),
+            Step::SetAcl(name, _) => (name.clone(), Use::ChangeAcl),
         };
         let key = (name.clone(), of_use(r#use));
         let hand = self.clients[index].hands.get(&key).cloned();
         let life = self.lives[&NodeId::Client(index)].number;
         let contents = script::contents(index, life, self.history.asked.len());
+        let contents = if script::is_acl_file(&name) {
+            script::principals(&mut self.random, &contents)
+        } else {
+            contents
+        };
         let Some(hand) = hand.filter(|_| !matches!(step, Step::Create(..))) else {
             return self.open(index, &step, name, r#use, contents);
         };
         if hand.is_over || matches!(step, Step::Close(..)) {
             self.clients[index].hands.remove(&key);
+            self.watch_ends(index, hand.number);
             self.client_inputs(index, [Input::Close(hand.number)]);
             return self.think_soon(index);
         }
@@ -307,13 +297,16 @@ impl World {
                 let Some(sequencer) = sequencer else {
                     let key = (lock.clone(), of_use(Use::WriteAndLock));
                     let call = Call { on: Some(number), ..Op::GetSequencer(lock_token).into() };
-                    return self.ask(index, lock, What::Sequencer, call, key);
+                    return self.ask(index, lock, Use::WriteAndLock, What::Sequencer, call, key);
                 };
                 guard = Some(sequencer);
                 let what = What::Guarded { contents: contents.clone(), lock, lock_generation };
                 (what, Op::SetContents { handle: token, contents, if_generation: None })
             }
             Step::Delete(_) => (What::Delete, Op::Delete(token)),
+            Step::SetAcl(_, acls) => {
+                (What::SetAcl(acls.clone()), Op::SetAcl { handle: token, acls, if_generation: None })
+            }
             Step::Acquire(_, mode) => (What::Acquire(mode), Op::Acquire(token, mode)),
             Step::TryAcquire(_, mode) => (What::Acquire(mode), Op::TryAcquire(token, mode)),
             Step::Release(_) => {
@@ -325,7 +318,7 @@ impl World {
             Step::Create(..) | Step::Close(..) => unreachable!("dealt with above"),
         };
         let call = Call { on: Some(hand.number), guard, ..op.into() };
-        self.ask(index, name, what, call, key);
+        self.ask(index, name, r#use, what, call, key);
     }
 
     fn open(&mut self, index: usize, step: &Step, name: Name, r#use: Use, contents: Bytes) {
@@ -341,31 +334,46 @@ impl World {
             kind,
             contents: contents.clone(),
             ephemeral,
-            acls: None,
+            acls: script::is_guarded(&name).then(script::open_to_all),
         });
         let what = if create.is_some() { What::Create(contents) } else { What::Open };
         let keeps_lock = self.clients[index].taste.keeps_locks && name.component().starts_with('l');
-        let events = if keeps_lock {
-            EventMask::of([hasp_proto::event::EventKind::LockConflict])
-        } else {
-            EventMask::NONE
-        };
+        let told = self.clients[index].taste.events(&mut self.random);
+        let kept = if keeps_lock { EventMask::of([EventKind::LockConflict]) } else { EventMask::NONE };
+        let events = told.and(kept);
         let lock_delay = self.random.millis(0, 2_000);
         let open = Open { create, lock_delay, events, ..Open::existing(name.clone(), r#use) };
-        let opening = Opening { told: EventMask::NONE, keeps_lock };
+        let opening = Opening { told, keeps_lock };
         let key = (name.clone(), of_use(r#use));
-        self.ask(index, name, what, Call { opening, ..Op::Open(open).into() }, key);
+        self.ask(index, name, r#use, what, Call { opening, ..Op::Open(open).into() }, key);
     }
 
-    fn ask(&mut self, index: usize, name: Name, what: What, call: Call, hand: (Name, u8)) {
+    fn ask(&mut self, index: usize, name: Name, r#use: Use, what: What, call: Call, hand: (Name, u8)) {
+        let lock_delay = match &call.op {
+            Op::Open(open) => open.lock_delay,
+            _ => Duration::ZERO,
+        };
         let client = &mut self.clients[index];
+        let is_open = matches!(what, What::Open | What::Create(_));
+        let instance = client.hands.get(&hand).filter(|_| !is_open).map(|hand| hand.instance);
         client.calls += 1;
         let id = CallId(client.calls);
-        client.doing = Some(Doing { call: id, asked: self.history.asked.len(), hand });
+        let (asked, opening) = (self.history.asked.len(), call.opening);
+        client.doing = Some(Doing { call: id, asked, hand, opening, lock_delay });
         let life = self.lives[&NodeId::Client(index)].number;
         self.story.tell(self.now, NodeId::Client(index), format_args!("asks {what:?} {name}"));
         let may_wait = matches!(call.op, Op::Acquire(..));
-        self.history.asked.push(Asked { client: index, life, name, what, begun: self.now, told: None });
+        let begun = self.now;
+        self.history.asked.push(Asked {
+            client: index,
+            life,
+            name,
+            r#use,
+            instance,
+            what,
+            begun,
+            told: None,
+        });
         if may_wait {
             let patience = self.random.millis(500, 4_000);
             self.schedule.add(self.now + patience, Happening::GiveUp(index, life, id));
@@ -381,8 +389,10 @@ impl World {
         self.counts.answers += 1;
         let at = told.position.as_ref().map(ToString::to_string).unwrap_or_default();
         self.story.tell(self.now, NodeId::Client(index), format_args!("finds {name} as of {at} in its view"));
-        let asked = Asked { client: index, life, name, what: What::Read, begun: self.now, told: Some(told) };
-        self.history.asked.push(asked);
+        let (begun, told) = (self.now, Some(told));
+        let what = What::Read;
+        let (r#use, instance) = (Use::Read, None);
+        self.history.asked.push(Asked { client: index, life, name, r#use, instance, what, begun, told });
         self.think_soon(index);
     }
 
@@ -403,6 +413,9 @@ impl World {
         self.counts.answers += 1;
         self.counts.cached_reads += u64::from(is_cached);
         let what = asked.what.clone();
+        self.counts.writes += u64::from(asked.has_changed() && !matches!(what, What::Acquire(_)));
+        self.counts.acl_changes += u64::from(asked.changes_rights());
+        self.counts.denials += u64::from(result == Err(ErrorCode::PermissionDenied));
         let client = &mut self.clients[index];
         if let Some(position) = &position {
             client.views.saw(position);
@@ -410,6 +423,7 @@ impl World {
         if let Some(hand) = hand {
             let older = client.hands.insert(doing.hand.clone(), hand);
             if let Some(older) = older {
+                self.watch_ends(index, older.number);
                 self.client_inputs(index, [Input::Close(older.number)]);
             }
         }
@@ -430,7 +444,6 @@ impl World {
             (_, Ok(Reply::Contents { stat, .. })) => hand.seen = Some(stat.content_generation),
             (_, Ok(Reply::Written { content_generation, .. })) => {
                 hand.seen = Some(*content_generation);
-                self.counts.writes += 1;
             }
             (_, Err(ErrorCode::StaleHandle | ErrorCode::SessionExpired)) => {
                 (hand.is_over, hand.lock) = (true, None);
@@ -453,45 +466,6 @@ impl World {
             self.client_inputs(index, [Input::Abandon(call)]);
             self.think_soon(index);
         }
-    }
-
-    /// Whether the application may believe what it holds there to be held.
-    pub fn believes(&self, index: usize, cell: &CellName) -> bool {
-        let node = NodeId::Client(index);
-        let now = self.local(node);
-        self.lives[&node].is_up
-            && self.clients[index].core.upstream().sessions().any(|held| {
-                held.cell.is_none_or(|at| at == cell)
-                    && held.status == Status::Safe
-                    && now < held.ends.session
-            })
-    }
-
-    /// Of whom that session is, if he believes that it stands.
-    pub fn believer(&self, session: SessionId) -> Option<usize> {
-        (0..self.clients.len()).find(|index| {
-            let node = NodeId::Client(*index);
-            let now = self.local(node);
-            self.lives[&node].is_up
-                && self.clients[*index].core.upstream().sessions().any(|held| {
-                    held.session == session && held.status == Status::Safe && now < held.ends.session
-                })
-        })
-    }
-
-    /// Which locks are held as their holders believe: lock, holder, mode and generation.
-    pub fn believed_locks(&self) -> Vec<(Name, usize, LockMode, u64)> {
-        let mut held = Vec::new();
-        for (index, client) in self.clients.iter().enumerate() {
-            for ((name, _), hand) in &client.hands {
-                if let Some((mode, generation)) = hand.lock
-                    && self.believes(index, &hand.cell)
-                {
-                    held.push((name.clone(), index, mode, generation));
-                }
-            }
-        }
-        held
     }
 
     /// Clients that still wait for something, and since when.

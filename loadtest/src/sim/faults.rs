@@ -1,11 +1,14 @@
-//! What goes wrong, drawn from the seed: which kinds at all, how often, how long.
+//! What goes wrong, and what that does to a world.
 
 use std::time::Duration;
 
-use super::clock::Moment;
-use super::mutants::Mutant;
-use super::random::Random;
-use super::world::{HEALED, Happening, NodeId, Plan, REPLICAS, Setting, World};
+use super::happening::Happening;
+use super::node::NodeId;
+use super::plan::{HEALED, REPLICAS};
+use super::world::World;
+
+/// Replicas that lost power are back within that time of one another.
+pub const POWER_APART: Duration = Duration::from_millis(200);
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,72 +33,15 @@ pub enum Fault {
     PauseMaster(usize, Duration),
     /// The master of that cell is cut off from the other replicas only.
     IsolateMaster(usize, Duration),
-}
-
-/// Draws a world. A mistake that is made on purpose gets a world in which it can show.
-pub fn plan(random: &mut Random, setting: Setting) -> Plan {
-    let mutant = setting.mutant;
-    let cells = if random.chance(250) { 2 } else { 1 };
-    let proxies = *random.pick(&[0, 1, 2, 2, 3]);
-    let proxies = if setting.is_direct { 0 } else { proxies };
-    let clients = random.index(9) + 4;
-    let lease = *random.pick(&[1_500, 3_000, 6_000, 12_000]);
-    let hangs_on_leases = matches!(mutant, Some(Mutant::LeaseFromReceipt | Mutant::MasterLeaseUnearned));
-    let lease = if hangs_on_leases { 1_500 } else { lease };
-    let grace = *random.pick(&[3, 10, 45]);
-    let rate = if mutant.is_some() { 700 } else { *random.pick(&[0, 5_000, 2_000, 700]) };
-    let kinds: Vec<usize> = (0..10).filter(|_| random.chance(500)).collect();
-    let kinds = if mutant.is_some() { (0..10).collect() } else { kinds };
-    let mut faults = Vec::new();
-    let mut at = Moment::seconds(4);
-    while rate > 0 && !kinds.is_empty() {
-        at = at + random.millis(1, 2 * rate);
-        if at >= HEALED {
-            break;
-        }
-        let kind = *random.pick(&kinds);
-        faults.push((at, draw(random, kind, cells, proxies, clients)));
-    }
-    if mutant == Some(Mutant::MasterLeaseUnearned) {
-        faults = deserted_masters(random);
-    }
-    let (lease, grace) = (Duration::from_millis(lease), Duration::from_secs(grace));
-    Plan { cells, proxies, clients, lease, grace, faults }
-}
-
-/// A master is cut off from the other replicas, then some clients start anew, and find the new one or not.
-fn deserted_masters(random: &mut Random) -> Vec<(Moment, Fault)> {
-    let deserted = |at: u64| {
-        let restarts = (0..5).map(move |step| Moment(Moment::seconds(at + 2).0 + step * 200_000));
-        (Moment::seconds(at), restarts)
-    };
-    let mut faults = Vec::new();
-    for (at, restarts) in (0..4).map(|round| deserted(5 + 10 * round)) {
-        faults.push((at, Fault::IsolateMaster(0, Duration::from_secs(8))));
-        faults.extend(restarts.map(|at| (at, Fault::Restart(NodeId::Client(random.index(4))))));
-    }
-    faults
-}
-
-fn draw(random: &mut Random, kind: usize, cells: usize, proxies: usize, clients: usize) -> Fault {
-    let replica = NodeId::Replica(random.index(cells * REPLICAS));
-    let tier = if proxies > 0 { NodeId::Proxy(random.index(proxies)) } else { replica };
-    let client = NodeId::Client(random.index(clients));
-    let any = *random.pick(&[replica, tier, client]);
-    let cell = random.index(cells);
-    let long = if random.chance(300) { random.millis(1_000, 15_000) } else { random.millis(20, 2_500) };
-    match kind {
-        0 => Fault::Crash(any, long),
-        1 => Fault::Pause(any, long),
-        2 => Fault::Cut(tier, replica, random.chance(500), long),
-        3 => Fault::Cut(client, tier, random.chance(500), long),
-        4 => Fault::Isolate(any, long),
-        5 => Fault::Reset(random.draw()),
-        6 => Fault::StepDown(cell),
-        7 => Fault::CrashMaster(cell, long),
-        8 => Fault::PauseMaster(cell, long),
-        _ => Fault::IsolateMaster(cell, long),
-    }
+    /// All replicas of that cell crash at once, and start again after that long, one after the other.
+    PowerLoss(usize, Duration),
+    /// The master of that cell is cut off from the other replicas, and those who hold sessions from the one or the
+    /// others: of so many of them one loses the master, the rest the others; if 0, all keep the master.
+    Divide(usize, usize, Duration),
+    /// The master of that cell loses one of its followers.
+    LosesFollower(usize, Duration),
+    /// The master of that cell loses all followers, who lose everybody; one of them restarts at that moment.
+    ForgottenVote(usize, Duration),
 }
 
 impl World {
@@ -159,13 +105,53 @@ impl World {
             }
             Fault::IsolateMaster(cell, long) => {
                 if let Some(master) = self.leader(cell) {
-                    let others: Vec<_> = (cell * REPLICAS..(cell + 1) * REPLICAS)
-                        .filter(|other| *other != master)
-                        .map(NodeId::Replica)
-                        .collect();
-                    self.isolate(NodeId::Replica(master), &others, long);
+                    self.isolate(NodeId::Replica(master), &self.others(master), long);
                 }
             }
+            Fault::PowerLoss(cell, down) => {
+                for replica in cell * REPLICAS..(cell + 1) * REPLICAS {
+                    let apart = self.random.millis(0, 200).min(POWER_APART);
+                    self.go_wrong(Fault::Crash(NodeId::Replica(replica), down + apart));
+                }
+            }
+            Fault::Divide(cell, share, long) => {
+                if let Some(master) = self.leader(cell) {
+                    self.divide(master, share, long);
+                }
+            }
+            Fault::LosesFollower(cell, long) => {
+                if let Some(master) = self.leader(cell)
+                    && let Some(follower) = self.others(master).last()
+                {
+                    self.isolate(NodeId::Replica(master), &[*follower], long);
+                }
+            }
+            Fault::ForgottenVote(cell, long) => {
+                if let Some(master) = self.leader(cell)
+                    && let Some(voter) = self.others(master).first()
+                {
+                    self.divide(master, 0, long);
+                    self.go_wrong(Fault::Crash(*voter, Duration::from_millis(1)));
+                }
+            }
+        }
+    }
+
+    /// The other replicas of its cell.
+    fn others(&self, replica: usize) -> Vec<NodeId> {
+        let first = replica / REPLICAS * REPLICAS;
+        (first..first + REPLICAS).filter(|other| *other != replica).map(NodeId::Replica).collect()
+    }
+
+    fn divide(&mut self, master: usize, share: usize, long: Duration) {
+        let (node, others) = (NodeId::Replica(master), self.others(master));
+        self.isolate(node, &others, long);
+        let holders: Vec<_> =
+            self.nodes().into_iter().filter(|node| !matches!(node, NodeId::Replica(_))).collect();
+        let loses_master = |at: usize| share > 0 && at.is_multiple_of(share);
+        for (at, holder) in holders.into_iter().enumerate() {
+            let lost = if loses_master(at) { &[node][..] } else { &others };
+            self.isolate(holder, lost, long);
         }
     }
 
@@ -190,7 +176,7 @@ impl World {
 
     fn isolate(&mut self, node: NodeId, others: &[NodeId], long: Duration) {
         self.counts.other_faults += 1;
-        self.story.tell(self.now, node, format_args!("is isolated for {long:?}"));
+        self.story.tell(self.now, node, format_args!("is cut off from {} others for {long:?}", others.len()));
         for other in others {
             self.network.cut(node, *other, (self.now + long).min(HEALED));
             self.network.cut(*other, node, (self.now + long).min(HEALED));

@@ -1,17 +1,22 @@
-//! What was asked and answered in a world, in true time, and what the cells' logs say was done.
+//! What was asked, answered and told in a world, in true time, and what the cells' logs say was done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
-use hasp_cell::state::{AppliedOutcome, LogEntry, State};
+use hasp_cell::state::{AppliedOutcome, Command, HolderId, LogEntry, Outcome, State};
+use hasp_client::HandleEvent;
 use hasp_proto::error::ErrorCode;
-use hasp_proto::id::CellName;
+use hasp_proto::event::EventMask;
+use hasp_proto::id::{CellName, Instance};
 use hasp_proto::name::Name;
-use hasp_proto::node::{LockMode, Stat};
+use hasp_proto::node::{AclNames, LockMode, Stat};
 use hasp_proto::position::Position;
-use hasp_proto::request::Reply;
+use hasp_proto::request::{Reply, Use};
 
 use super::clock::Moment;
+use super::lock_log::LockLog;
+use super::script;
 
 /// A call of an application. A client makes one after the other.
 #[derive(Clone, Debug)]
@@ -22,6 +27,10 @@ pub struct Asked {
     pub life: u64,
     /// Of which node.
     pub name: Name,
+    /// For what its handle is, or is to be.
+    pub r#use: Use,
+    /// That its handle is of; none of an `Open`.
+    pub instance: Option<Instance>,
     /// What.
     pub what: What,
     /// When.
@@ -54,6 +63,8 @@ pub enum What {
         /// Of the acquisition.
         lock_generation: u64,
     },
+    /// To replace the ACL names.
+    SetAcl(AclNames),
     /// To delete the node.
     Delete,
     /// To hold its lock.
@@ -77,6 +88,40 @@ pub struct Told {
     pub result: Result<Reply, ErrorCode>,
 }
 
+/// A handle that is told of events.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Whose.
+    pub client: usize,
+    /// In which of its lives.
+    pub life: u64,
+    /// Of which node.
+    pub name: Name,
+    /// Of that name.
+    pub instance: Instance,
+    /// Told of what.
+    pub told: EventMask,
+    /// When its `Open` was answered.
+    pub opened: Moment,
+    /// As of when the node was shown that came with the handle.
+    pub position: Position,
+    /// It was opened by a read, so everything after that position is told.
+    pub is_exact: bool,
+    /// When it was closed, or good for nothing any more.
+    pub ended: Option<Moment>,
+}
+
+/// Something that was told to a handle.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Which of the [`History::watches`].
+    pub watch: usize,
+    /// When.
+    pub at: Moment,
+    /// What.
+    pub event: HandleEvent,
+}
+
 impl Asked {
     /// Index of the answer's position, if it was a good one.
     pub fn index(&self) -> Option<u64> {
@@ -94,6 +139,11 @@ impl Asked {
             What::Create(contents) | What::Write(contents) | What::Guarded { contents, .. } => Some(contents),
             _ => None,
         }
+    }
+
+    /// Whether it changed who may do what, as its answer says.
+    pub fn changes_rights(&self) -> bool {
+        self.has_changed() && (matches!(self.what, What::SetAcl(_)) || script::is_acl_file(&self.name))
     }
 
     /// Whether it changed the node, as its answer says.
@@ -129,6 +179,8 @@ pub struct Truth {
     pub state: State,
     /// Of each name that a script knows, oldest first.
     pub versions: BTreeMap<Name, Vec<Version>>,
+    /// What became of its locks.
+    pub locks: LockLog,
 }
 
 impl Truth {
@@ -137,6 +189,7 @@ impl Truth {
         Self {
             state: State::default(),
             versions: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
+            locks: LockLog::default(),
         }
     }
 
@@ -145,13 +198,16 @@ impl Truth {
         &mut self,
         at: Moment,
         entry: &LogEntry,
-        mut look: impl FnMut(&State, &State, &hasp_cell::state::Command, &AppliedOutcome),
+        mut look: impl FnMut(&State, &State, &Command, &AppliedOutcome),
     ) {
         for command in &entry.commands {
             let before = self.state.clone();
             let one = LogEntry { epoch: entry.epoch, commands: vec![command.clone()] };
             let outcomes = self.state.apply(&one);
             look(&before, &self.state, command, &outcomes[0]);
+            if !matches!(outcomes[0].outcome, Outcome::Rejected(_)) {
+                self.locks.note(at, &before, &self.state, command);
+            }
             self.note(at);
         }
     }
@@ -193,6 +249,12 @@ impl Truth {
 pub struct History {
     /// Calls, in the order in which they began.
     pub asked: Vec<Asked>,
+    /// Handles that are told of events, in the order in which they were opened.
+    pub watches: Vec<Watch>,
+    /// What they were told, in the order in which they heard it.
+    pub heard: Vec<Heard>,
+    /// What lock-delay was asked for with each handle.
+    pub lock_delays: BTreeMap<HolderId, Duration>,
     /// By cell.
     pub truths: BTreeMap<CellName, Truth>,
 }

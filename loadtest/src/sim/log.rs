@@ -53,22 +53,28 @@ impl Log {
         self.entries.len()
     }
 
-    /// Takes over what the leader sent, after the first `before` entries; says whether something that was here went.
-    pub fn take_over(&mut self, before: usize, sent: &[Rc<Entry>]) -> bool {
+    /// Forgets all but the first entries.
+    pub fn truncate(&mut self, kept: usize) {
+        self.entries.truncate(kept);
+    }
+
+    /// Takes over what the leader sent, after the first `before` entries; how many entries are left of those that were
+    /// here, if some went.
+    pub fn take_over(&mut self, before: usize, sent: &[Rc<Entry>]) -> Option<usize> {
         assert!(before <= self.entries.len(), "the leader sends from where it knows the logs to agree");
-        let mut has_lost = false;
+        let mut kept = None;
         for (index, entry) in (before..).zip(sent) {
             match self.entries.get(index) {
                 Some(here) if Rc::ptr_eq(here, entry) => {}
                 Some(_) => {
-                    has_lost = true;
+                    kept = kept.or(Some(index));
                     self.entries.truncate(index);
                     self.entries.push(entry.clone());
                 }
                 None => self.entries.push(entry.clone()),
             }
         }
-        has_lost
+        kept
     }
 
     /// Whether a vote may go to a replica with that log.
@@ -95,15 +101,15 @@ mod tests {
     fn a_follower_drops_what_its_leader_does_not_have() {
         let leader = log(&[1, 3, 3]);
         let mut follower = log(&[]);
-        assert!(!follower.take_over(0, &leader.from(0)[..1]));
+        assert_eq!(follower.take_over(0, &leader.from(0)[..1]), None);
         follower.term = 2;
         follower.append(None);
 
-        assert!(follower.take_over(1, &leader.from(1)), "the entry of term 2 is gone");
+        assert_eq!(follower.take_over(1, &leader.from(1)), Some(1), "the entry of term 2 is gone");
 
         assert_eq!(follower.len(), 3);
         assert!(Rc::ptr_eq(follower.entry(1), leader.entry(1)));
-        assert!(!follower.take_over(0, &leader.from(0)), "the same again changes nothing");
+        assert_eq!(follower.take_over(0, &leader.from(0)), None, "the same again changes nothing");
     }
 
     #[test]

@@ -1,19 +1,55 @@
-//! A proxy: the machine that it runs in production, without the shell.
+//! A proxy: the machine that it runs in production and the view beside it, without the shell.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hasp_proto::lease::LeaseTerms;
-use hasp_proto::stream::Role;
+use hasp_proto::server::ConnectionId;
+use hasp_proto::stream::{Down, Role, Up};
+use hasp_proto::time::Time;
 use hasp_router::relay::{Input, Output, RelayCore, RelayCoreConfig};
+use hasp_router::service::view::View;
 use hasp_router::upstream::UpstreamConfig;
+use hasp_rt::clock::Clock;
 
-use super::world::{NodeId, World, drive};
+use super::driving::drive;
+use super::node::NodeId;
+use super::world::World;
+
+/// What a view may hold: more than is ever there, so that nothing is crowded out by another's order of hashes.
+const VIEW_BYTES: usize = 1 << 30;
 
 /// One proxy.
-#[derive(Debug)]
 pub struct Proxy {
     /// Anew each time it starts.
     pub core: RelayCore,
+    /// Of what is cached.
+    view: View,
+    clock: Arc<Shown>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+/// What the proxy's clock shows, for those who read it themselves.
+#[derive(Debug, Default)]
+struct Shown(AtomicU64);
+
+impl Clock for Shown {
+    fn now(&self) -> Time {
+        Time::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn sleep_until(&self, _: Time) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        panic!("nobody sleeps in a world")
+    }
 }
 
 impl World {
@@ -25,13 +61,44 @@ impl World {
         let upstream = UpstreamConfig { grace: self.plan.grace.max(Duration::from_secs(10)), ..upstream };
         let terms = LeaseTerms { lease: self.plan.lease };
         let cache_bytes = if index == 2 { Some(600) } else { Some(1 << 20) };
-        Proxy { core: RelayCore::new(self.local(node), RelayCoreConfig { upstream, terms, cache_bytes }) }
+        let clock = Arc::new(Shown::default());
+        let view = View::new(self.map.cells.keys(), VIEW_BYTES, clock.clone());
+        let core = RelayCore::new(self.local(node), RelayCoreConfig { upstream, terms, cache_bytes });
+        Proxy { core, view, clock }
     }
 
     /// It starts, knowing nothing (`proxy-5`).
     pub fn start_proxy(&mut self, index: usize) {
         self.proxies[index] = self.new_proxy(index);
         self.proxy_inputs(index, []);
+    }
+
+    /// Something came from a client. What the view can answer does not get to the machine, as in production.
+    pub fn proxy_received(&mut self, index: usize, connection: ConnectionId, ups: Vec<Up>) {
+        let now = self.local(NodeId::Proxy(index));
+        let proxy = &self.proxies[index];
+        proxy.clock.0.store(now.as_micros(), Ordering::Relaxed);
+        let (mut inputs, mut answers) = (Vec::new(), Vec::new());
+        for up in ups {
+            match &up {
+                Up::Request(request)
+                    if proxy.view.answer(connection, request, |answer| answers.push(answer)) => {}
+                _ => inputs.push(Input::Received(connection, up)),
+            }
+        }
+        self.counts.viewed_reads += answers.len() as u64;
+        for answer in answers {
+            self.send_down(connection, Down::Answer(answer));
+        }
+        if !inputs.is_empty() {
+            self.proxy_inputs(index, inputs);
+        }
+    }
+
+    /// A client's connection is gone.
+    pub fn proxy_lost(&mut self, index: usize, connection: ConnectionId) {
+        self.proxies[index].view.forget(connection);
+        self.proxy_inputs(index, [Input::Disconnected(connection)]);
     }
 
     /// Hands inputs to the machine and carries out what it wants.
@@ -54,7 +121,8 @@ impl World {
                 Output::Noticed(cell, event) => {
                     self.story.tell(self.now, node, format_args!("at {cell}: {event:?}"));
                 }
-                Output::Show(_) | Output::Ready | Output::Stopped => {}
+                Output::Show(show) => self.proxies[index].view.show(show),
+                Output::Ready | Output::Stopped => {}
             }
         }
     }

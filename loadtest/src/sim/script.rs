@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hasp_proto::event::{EventKind, EventMask};
 use hasp_proto::name::Name;
-use hasp_proto::node::LockMode;
+use hasp_proto::node::{AclNames, LockMode};
 use hasp_proto::request::Use;
 
 use super::random::Random;
@@ -15,6 +16,16 @@ pub const FILES: usize = 3;
 pub const CHILDREN: usize = 3;
 /// Files whose locks are wanted.
 pub const LOCKS: usize = 2;
+/// Files that not everybody may use all the time.
+pub const GUARDED: usize = 2;
+/// ACL files, of the first cell only: others know none but those that are built in.
+pub const ACLS: usize = 2;
+/// Principals besides `admin`.
+const USERS: usize = 3;
+/// Who everybody is.
+pub const EVERYONE: &str = "everyone";
+/// The ACL, and the only principal that is in it.
+pub const ADMIN: &str = "admin";
 
 /// Names of one cell's part of the namespace.
 #[derive(Clone, Debug)]
@@ -27,6 +38,10 @@ pub struct Names {
     pub children: Vec<Name>,
     /// Never deleted.
     pub locks: Vec<Name>,
+    /// Never deleted; anybody may change their ACL names.
+    pub guarded: Vec<Name>,
+    /// Come and go.
+    pub acls: Vec<Name>,
 }
 
 /// What is to be done next.
@@ -46,8 +61,10 @@ pub enum Step {
     Guarded(Name),
     /// Create a child that may exist; ephemeral or not.
     Create(Name, bool),
-    /// Delete a child.
+    /// Delete a child or an ACL file.
     Delete(Name),
+    /// Replace the ACL names.
+    SetAcl(Name, AclNames),
     /// Hold a lock, for so long.
     Acquire(Name, LockMode),
     /// Hold it if it is free.
@@ -67,14 +84,50 @@ pub fn of_cell(cell: usize) -> Names {
         directory: name(format!("{base}d")),
         children: (0..CHILDREN).map(|at| name(format!("{base}d/c{at}"))).collect(),
         locks: (0..LOCKS).map(|at| name(format!("{base}l{at}"))).collect(),
+        guarded: (0..GUARDED).map(|at| name(format!("{base}g{at}"))).collect(),
+        acls: (0..if cell == 0 { ACLS } else { 0 }).map(acl_file).collect(),
     }
+}
+
+/// As whom an application acts.
+pub fn principal(client: usize) -> String {
+    if client == 0 { ADMIN.to_owned() } else { format!("user{}", client % USERS) }
+}
+
+/// An ACL's name.
+fn acl(at: usize) -> String {
+    format!("a{at}")
+}
+
+fn acl_file(at: usize) -> Name {
+    file_of_acl(&acl(at)).expect("a good name")
+}
+
+/// The file that an ACL's name stands for.
+pub fn file_of_acl(acl: &str) -> Option<Name> {
+    Name::parse(&format!("/ls/dev/acl/{acl}")).ok()
+}
+
+/// Whether a name is an ACL file's.
+pub fn is_acl_file(name: &Name) -> bool {
+    name.parent().is_some_and(|parent| parent.component() == "acl")
+}
+
+/// Whether a node may be closed to some by scripts.
+pub fn is_guarded(name: &Name) -> bool {
+    name.component().starts_with('g')
+}
+
+/// Everybody may do everything with it.
+pub fn open_to_all() -> AclNames {
+    AclNames { read: EVERYONE.into(), write: EVERYONE.into(), change: EVERYONE.into() }
 }
 
 /// All names that scripts know.
 pub fn names(cells: usize) -> Vec<Name> {
     let of = |cell| {
-        let Names { files, directory, children, locks } = of_cell(cell);
-        files.into_iter().chain([directory]).chain(children).chain(locks)
+        let Names { files, directory, children, locks, guarded, acls } = of_cell(cell);
+        files.into_iter().chain([directory]).chain(children).chain(locks).chain(guarded).chain(acls)
     };
     (0..cells).flat_map(of).collect()
 }
@@ -82,6 +135,18 @@ pub fn names(cells: usize) -> Vec<Name> {
 /// Contents that nobody else writes.
 pub fn contents(client: usize, life: u64, count: usize) -> Bytes {
     Bytes::from(format!("c{client}.{life}.{count}"))
+}
+
+/// Contents of an ACL file that lets some in; nobody else writes them.
+pub fn principals(random: &mut Random, contents: &Bytes) -> Bytes {
+    let mut text = String::new();
+    for user in 0..USERS {
+        if random.chance(500) {
+            text.push_str(&format!("user{user}\n"));
+        }
+    }
+    text.push_str("# ");
+    Bytes::from([text.as_bytes(), contents].concat())
 }
 
 /// How eager an application is, and for what.
@@ -97,54 +162,101 @@ pub struct Taste {
     pub caches: bool,
     /// Released locks are kept.
     pub keeps_locks: bool,
+    /// Of a thousand handles so many are told of events.
+    pub listens: u64,
+    /// It may write ACL files.
+    pub is_admin: bool,
 }
 
 impl Taste {
-    /// Anybody's.
-    pub fn draw(random: &mut Random) -> Self {
+    /// That of an application.
+    pub fn draw(random: &mut Random, client: usize) -> Self {
         Self {
-            writes: *random.pick(&[20, 150, 400]),
-            locks: *random.pick(&[0, 100, 400]),
-            think: Duration::from_millis(*random.pick(&[100, 400, 1_000])),
+            writes: *random.pick(&[50, 250, 450]),
+            locks: *random.pick(&[0, 100, 350]),
+            think: Duration::from_millis(*random.pick(&[100, 350, 900])),
             caches: !random.chance(200),
             keeps_locks: random.chance(300),
+            listens: *random.pick(&[0, 300, 700]),
+            is_admin: principal(client) == ADMIN,
         }
+    }
+
+    /// What a new handle is told of.
+    pub fn events(&self, random: &mut Random) -> EventMask {
+        if !random.chance(self.listens) {
+            return EventMask::NONE;
+        }
+        let is_choosy = random.chance(400);
+        EventMask::of(EventKind::ALL.into_iter().filter(|_| !is_choosy || random.chance(500)))
     }
 
     /// The next step; `holds` is a lock that is held.
     pub fn next(&self, random: &mut Random, cells: usize, holds: Option<&Name>) -> Step {
         let names = of_cell(random.index(cells));
-        let file = random.pick(&names.files).clone();
-        let child = random.pick(&names.children).clone();
-        let lock = random.pick(&names.locks).clone();
+        if self.is_admin && random.chance(150) {
+            let file = random.pick(&of_cell(0).acls).clone();
+            return if random.chance(150) { Step::Delete(file) } else { Step::Write(file) };
+        }
         if random.chance(self.locks) {
-            return match (holds, random.index(4)) {
-                (Some(held), 0 | 1) => Step::Release(held.clone()),
-                (Some(_), 2) => Step::Guarded(file),
-                (Some(held), _) => Step::Read(held.clone()),
-                (None, 0) => Step::TryAcquire(lock, LockMode::Exclusive),
-                (None, 1) => Step::Acquire(lock, LockMode::Shared),
-                (None, _) => Step::Acquire(lock, LockMode::Exclusive),
-            };
+            return self.next_of_locks(random, &names, holds);
         }
-        if random.chance(self.writes) {
-            return match random.index(10) {
-                0..=3 => Step::Write(file),
-                4 => Step::Swap(file),
-                5 => Step::Write(child),
-                6 | 7 => Step::Create(child, random.chance(400)),
-                _ => Step::Delete(child),
-            };
+        if random.chance(self.writes) { write(random, names) } else { read(random, names) }
+    }
+
+    fn next_of_locks(&self, random: &mut Random, names: &Names, holds: Option<&Name>) -> Step {
+        let wanted = if random.chance(150) { &names.guarded } else { &names.locks };
+        let lock = random.pick(wanted).clone();
+        match (holds, random.index(4)) {
+            (Some(held), 0 | 1) => Step::Release(held.clone()),
+            (Some(_), 2) => Step::Guarded(random.pick(&names.files).clone()),
+            (Some(held), _) => Step::Read(held.clone()),
+            (None, 0) => Step::TryAcquire(lock, LockMode::Exclusive),
+            (None, 1) => Step::Acquire(lock, LockMode::Shared),
+            (None, _) => Step::Acquire(lock, LockMode::Exclusive),
         }
-        match random.index(20) {
-            0..=8 => Step::Read(file),
-            9 | 10 => Step::Stat(lock),
-            11..=13 => Step::Read(child),
-            14 => Step::Stat(child),
-            15 | 16 => Step::List(names.directory),
-            17 => Step::Close(file, Use::Read),
-            18 => Step::Close(child, Use::Read),
-            _ => Step::Stat(file),
-        }
+    }
+}
+
+fn write(random: &mut Random, names: Names) -> Step {
+    let file = random.pick(&names.files).clone();
+    let child = random.pick(&names.children).clone();
+    let guarded = random.pick(&names.guarded).clone();
+    match random.index(13) {
+        0..=3 => Step::Write(file),
+        4 => Step::Swap(file),
+        5 => Step::Write(child),
+        6 | 7 => Step::Create(child, random.chance(400)),
+        8 | 9 => Step::Delete(child),
+        10 | 11 => Step::Write(guarded),
+        _ => Step::SetAcl(guarded, acl_names(random)),
+    }
+}
+
+/// Whoever may change the names may do so for ever, and often everybody may do the rest.
+fn acl_names(random: &mut Random) -> AclNames {
+    let mut acl = || match random.index(5) {
+        0 | 1 => EVERYONE.to_owned(),
+        2 => ADMIN.to_owned(),
+        at => acl(at - 3),
+    };
+    AclNames { read: acl(), write: acl(), change: EVERYONE.into() }
+}
+
+fn read(random: &mut Random, names: Names) -> Step {
+    let file = random.pick(&names.files).clone();
+    let child = random.pick(&names.children).clone();
+    let guarded = random.pick(&names.guarded).clone();
+    match random.index(24) {
+        0..=8 => Step::Read(file),
+        9 | 10 => Step::Stat(random.pick(&names.locks).clone()),
+        11..=13 => Step::Read(child),
+        14 => Step::Stat(child),
+        15 | 16 => Step::List(names.directory),
+        17 => Step::Close(file, Use::Read),
+        18 => Step::Close(child, Use::Read),
+        19 => Step::Stat(file),
+        20..=22 => Step::Read(guarded),
+        _ => Step::Stat(guarded),
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::clients::{APPENDED, Applicant, REPLACED, Writer, together};
 use crate::history::{Answer, check_appended, check_generations_chain, check_read_your_writes};
 use crate::journal::Pages;
-use crate::world::{World, address, for_seeds};
+use crate::seeds::for_seeds;
+use crate::world::{World, address};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -32,14 +33,13 @@ fn add_applications(world: &mut World, targets: Vec<Vec<String>>) {
     let (journal, replicas) = (world.journal.clone(), replicas(world));
     world.add_clients("applications", move |env| async move {
         let writers = (1..).zip(targets).map(|(number, targets)| {
-            let who = Applicant { number, targets, journal: journal.clone() };
+            let who = Applicant::new(number, targets, journal.clone());
             let env = env.child("writer");
             async move { Writer::begin(env, who).await?.work().await }
         });
         together(writers).await?;
         // Whoever comes last sees what is left.
-        let last =
-            Writer::begin(env.child("last"), Applicant { number: 99, targets: replicas, journal }).await?;
+        let last = Writer::begin(env.child("last"), Applicant::new(99, replicas, journal)).await?;
         last.read(APPENDED).await;
         last.read(REPLACED).await;
         Ok(())

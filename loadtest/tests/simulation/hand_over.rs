@@ -6,7 +6,8 @@ use crate::crashes::{add_writers, check_writers};
 use crate::history::{Answer, Moment};
 use crate::journal::Pages;
 use crate::partitions::add_client;
-use crate::world::{World, address, for_seeds};
+use crate::seeds::for_seeds;
+use crate::world::{World, address};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

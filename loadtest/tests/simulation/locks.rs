@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::clients::{Applicant, contend, together};
 use crate::history::{Hold, check_exclusive_holders};
-use crate::world::{World, address, for_seeds};
+use crate::seeds::for_seeds;
+use crate::world::{World, address};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -19,7 +20,7 @@ fn add_contenders(world: &mut World, host: &str, numbers: [usize; 2], targets: V
     let journal = world.journal.clone();
     world.add_clients(host, move |env| async move {
         together(numbers.map(|number| {
-            let who = Applicant { number, targets: targets.clone(), journal: journal.clone() };
+            let who = Applicant::new(number, targets.clone(), journal.clone());
             contend(env.child("contender"), who, LOCK_DELAY)
         }))
         .await
@@ -32,7 +33,7 @@ fn add_mortal_contenders(world: &mut World, targets: Vec<String>) {
         let (targets, journal) = (targets.clone(), journal.clone());
         async move {
             together(MORTALS.map(|number| {
-                let who = Applicant { number, targets: targets.clone(), journal: journal.clone() };
+                let who = Applicant::new(number, targets.clone(), journal.clone());
                 contend(env.child("contender"), who, LOCK_DELAY)
             }))
             .await

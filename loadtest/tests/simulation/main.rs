@@ -9,12 +9,11 @@
 //! HASP_SIM_SEEDS=7 RUST_LOG=hasp=debug ... -- --nocapture NAME            one seed, with what the servers say
 //! ```
 
-mod clients;
 mod crashes;
 mod hand_over;
-mod history;
-mod journal;
 mod locks;
 mod partitions;
 mod proxies;
-mod world;
+mod seeds;
+
+use hasp_loadtest::full::{clients, history, journal, world};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::clients::{APPENDED, Applicant, REPLACED, Writer, together};
 use crate::crashes::check_writers;
 use crate::journal::Journal;
-use crate::world::{World, address, for_seeds};
+use crate::seeds::for_seeds;
+use crate::world::{World, address};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -13,7 +14,7 @@ const fn s(seconds: u64) -> Duration {
 
 /// A client on a host of its own. Readers read and hardly write.
 pub fn add_client(world: &mut World, host: &str, number: usize, targets: Vec<String>, is_reader: bool) {
-    let who = Applicant { number, targets, journal: world.journal.clone() };
+    let who = Applicant::new(number, targets, world.journal.clone());
     world.add_clients(host, move |env| async move {
         let journal = who.journal.clone();
         let mut writer = Writer::begin(env.clone(), who.clone()).await?;

@@ -6,7 +6,8 @@ use hasp_client::{LockMode, OpenOptions};
 
 use crate::clients::{Applicant, LOCK, connect};
 use crate::crashes::{add_writers_at, check_writers};
-use crate::world::{World, address, for_seeds};
+use crate::seeds::for_seeds;
+use crate::world::{World, address};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -14,7 +15,7 @@ const fn s(seconds: u64) -> Duration {
 
 /// Holds the lock all the time, and notes what becomes of it.
 fn add_holder(world: &mut World, targets: Vec<String>) {
-    let who = Applicant { number: 50, targets, journal: world.journal.clone() };
+    let who = Applicant::new(50, targets, world.journal.clone());
     world.add_clients("holder", move |env| async move {
         let client = connect(&env, &who).await?;
         let handle = client.open(LOCK, OpenOptions::create_file("")).await?.handle;

@@ -44,7 +44,7 @@ pub const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The right to keep what a read brings, unless it is voided meanwhile (`cache-3`). To be taken when
 /// the read is sent for the first time, or earlier.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FillTicket {
     since: Step,
     name: Name,
@@ -81,7 +81,7 @@ pub struct Listing {
 struct Step(u64);
 
 /// The machine. See the module's documentation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cache {
     bytes_max: usize,
     bytes: usize,

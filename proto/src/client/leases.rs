@@ -6,7 +6,7 @@ use crate::lease::{LeaseEnds, ends_for_receiver};
 use crate::stream::Grant;
 use crate::time::Time;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Leases {
     ends: LeaseEnds,
     /// Length of the last session lease: how soon to suspect a host that does not answer.

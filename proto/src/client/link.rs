@@ -20,7 +20,7 @@ const REDIRECTS_MAX: u32 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt(pub u64);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link {
     state: State,
     attempts: u64,
@@ -33,7 +33,7 @@ pub(super) struct Link {
     jitter: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     Waiting {
         until: Time,

@@ -14,7 +14,7 @@ use super::Ask;
 /// Pause before a request is asked again that the host could not do just now.
 const REPEAT_PAUSE: Duration = Duration::from_millis(50);
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     last: RequestNumber,
     waiting: BTreeMap<RequestNumber, Waiting>,
@@ -22,7 +22,7 @@ pub(super) struct Requests {
     repeats: BTreeSet<(Time, RequestNumber)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) ask: Ask,
     pub(super) cancelled: bool,
@@ -34,6 +34,11 @@ impl Requests {
         self.last = self.last.next();
         self.waiting.insert(self.last, Waiting { ask, cancelled: false, was_sent: false });
         self.last
+    }
+
+    /// The number of the next one.
+    pub(super) fn next(&self) -> RequestNumber {
+        self.last.next()
     }
 
     pub(super) fn get_mut(&mut self, number: RequestNumber) -> Option<&mut Waiting> {
@@ -55,7 +60,7 @@ impl Requests {
 
     /// Everything below has its final answer.
     pub(super) fn settled_below(&self) -> RequestNumber {
-        self.waiting.keys().next().copied().unwrap_or(self.last.next())
+        self.waiting.keys().next().copied().unwrap_or(self.next())
     }
 
     /// The message for the host, and whether a Cancel has to follow it.

@@ -63,9 +63,10 @@ impl From<Up> for v1::Up {
                 key: bytes::Bytes::copy_from_slice(hello.key.as_bytes()),
                 role: v1::Role::from(hello.role).into(),
                 principal: hello.principal,
-                resume: hello.resume,
+                known_since: hello.known_since.map(|claim| claim.0),
                 claim: hello.claim.0,
                 advertise: hello.advertise,
+                next_request: hello.next_request.0,
             }),
             Up::Request(request) => Item::Request(request.into()),
             Up::KeepAlive(keep_alive) => Item::KeepAlive(v1::KeepAlive {
@@ -112,9 +113,10 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Malformed> {
         protocol: hello.protocol,
         key: SessionKey::new(secret),
         principal: hello.principal,
-        resume: hello.resume,
+        known_since: hello.known_since.map(Claim),
         claim: Claim(hello.claim),
         advertise: hello.advertise,
+        next_request: RequestNumber(hello.next_request),
     })
 }
 

@@ -21,7 +21,7 @@ use crate::item::Item;
 pub struct RoundId(pub u64);
 
 /// The table. See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cachers {
     holders: BTreeMap<Item, BTreeSet<SessionId>>,
     held: BTreeMap<SessionId, BTreeSet<Item>>,
@@ -34,7 +34,7 @@ pub struct Cachers {
 }
 
 /// An item that may be about to change.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Changing {
     rounds: BTreeSet<RoundId>,
     /// May hold a copy still.

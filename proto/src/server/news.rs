@@ -8,7 +8,7 @@ use crate::stream::News;
 use crate::time::Time;
 
 /// What is unacknowledged, oldest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Unacknowledged {
     last: Sequence,
     items: VecDeque<(Sequence, Time, News)>,
@@ -54,6 +54,12 @@ impl Unacknowledged {
             self.items.shrink_to_fit();
         }
         true
+    }
+
+    /// Drops the events: their hearer takes them for lost.
+    pub(super) fn drop_events(&mut self) {
+        self.items.retain(|(_, _, item)| !matches!(item, News::Event(_) | News::EventsLost { .. }));
+        (self.events, self.losses_told) = (0, false);
     }
 
     pub(super) fn room_for_event(&self) -> EventRoom {

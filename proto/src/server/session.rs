@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use super::news::Unacknowledged;
 use super::{ConnectionId, Holder};
-use crate::id::{RequestNumber, Sequence, SessionId};
+use crate::id::{Claim, RequestNumber, Sequence, SessionId};
 use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
 use crate::stream::{Grant, Hello};
 use crate::time::Time;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) holder: Holder,
     /// The connection that speaks for it, if one does.
     pub(super) connection: Option<ConnectionId>,
+    /// Under which claim its holder was welcomed anew here; `None`: another host knew it before, and the holder has
+    /// not been here since.
+    since: Option<Claim>,
     /// Requests that its owner works on.
     pub(super) in_flight: BTreeSet<RequestNumber>,
     pub(super) settled_below: RequestNumber,
@@ -43,6 +46,7 @@ impl Session {
         Self {
             holder,
             connection: None,
+            since: None,
             in_flight: BTreeSet::new(),
             settled_below: RequestNumber(0),
             news: Unacknowledged::default(),
@@ -78,8 +82,29 @@ impl Session {
         self.ends == LeaseEnds::default()
     }
 
+    /// The holder begins anew with this host, and takes for lost what it was not told of before.
+    pub(super) fn drop_events(&mut self) {
+        self.news.drop_events();
+        self.lapsed &= !self.news.is_empty();
+    }
+
+    /// Whether the holder is known to have heard what was said here, and to have been nowhere else since.
+    pub(super) fn is_continued_by(&self, hello: &Hello) -> bool {
+        let has_heard = self.since.is_none() || self.since == hello.known_since;
+        has_heard && hello.claim <= self.holder.claim.next()
+    }
+
     /// Moves the session to this connection; returns the one that spoke before.
-    pub(super) fn speak_on(&mut self, connection: ConnectionId, hello: &Hello) -> Option<ConnectionId> {
+    pub(super) fn speak_on(
+        &mut self,
+        connection: ConnectionId,
+        hello: &Hello,
+        resumed: bool,
+    ) -> Option<ConnectionId> {
+        if !resumed || self.since.is_none() {
+            self.since = Some(hello.claim);
+            self.holder.first_request = hello.next_request;
+        }
         self.holder.claim = hello.claim;
         self.parked = None;
         self.connection.replace(connection).filter(|old| *old != connection)

@@ -16,7 +16,7 @@ const CALM: Duration = Duration::from_secs(60);
 /// Most doublings: from 12 s to beyond the maximum.
 const DOUBLINGS_MAX: u32 = 3;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Stretch {
     /// How often leases were doubled for lateness.
     doublings: u32,

@@ -18,7 +18,8 @@ fn hello(key: u8, claim: u64) -> Hello {
         key: SessionKey::new([key; 16]),
         role: Role::Client,
         principal: "alice".into(),
-        resume: false,
+        known_since: (claim > 1).then_some(Claim(1)),
+        next_request: RequestNumber(1),
         claim: Claim(claim),
         advertise: String::new(),
     }
@@ -323,18 +324,100 @@ fn a_host_that_stops_says_why_to_everybody_and_forgets_all() {
 }
 
 #[test]
-fn a_session_that_was_elsewhere_meanwhile_is_not_said_to_be_resumed() {
-    let check = |claim: u64, expected: bool| {
+fn a_session_that_was_elsewhere_meanwhile_is_its_owners_to_admit_and_is_not_said_to_be_resumed() {
+    let welcomed = |outputs: &[Output]| match &outputs[0] {
+        Output::Send(C2, Down::Welcome(welcome)) => welcome.resumed,
+        other => panic!("not welcomed: {other:?}"),
+    };
+    let greet = |claim: u64| {
         let mut world = World::new();
         world.core.connected(C2);
         world.core.received(t(100), C2, Up::Hello(hello(1, claim)));
         let outputs = world.outputs();
-        let Output::Send(C2, Down::Welcome(welcome)) = &outputs[0] else { panic!("welcomed: {outputs:?}") };
-        assert_eq!(welcome.resumed, expected, "claim {claim} after 1");
+        (world, outputs)
     };
 
-    check(2, true);
-    check(3, false);
+    assert!(welcomed(&greet(2).1));
+    let (mut world, outputs) = greet(3);
+    assert!(matches!(outputs[..], [Output::Admit(C2, ..)]), "{outputs:?}");
+    world.core.admit(t(110), C2);
+    assert!(!welcomed(&world.outputs()));
+}
+
+#[test]
+fn a_holder_that_never_heard_that_it_was_welcomed_anew_is_not_said_to_be_resumed() {
+    let mut world = World::new();
+    world.core.connected(C2);
+    world.core.received(t(100), C2, Up::Hello(hello(1, 3)));
+    world.core.admit(t(110), C2); // The Welcome is lost with its connection.
+    world.outputs();
+    world.core.disconnected(C2);
+    let greet = |world: &mut World, connection: ConnectionId, claim: u64, since: u64| {
+        world.core.connected(connection);
+        let hello = Hello { known_since: Some(Claim(since)), ..hello(1, claim) };
+        world.core.received(t(200), connection, Up::Hello(hello));
+        world.outputs().remove(0)
+    };
+
+    let unheard = greet(&mut world, ConnectionId(8), 4, 1);
+    assert!(matches!(unheard, Output::Admit(..)), "{unheard:?}");
+    let heard = greet(&mut world, ConnectionId(9), 4, 3);
+    assert!(matches!(heard, Output::Send(_, Down::Welcome(Welcome { resumed: true, .. }))), "{heard:?}");
+}
+
+#[test]
+fn a_holder_that_begins_anew_is_told_what_it_must_drop_again_and_not_the_events_of_before() {
+    let mut world = World::new();
+    let event = NodeEvent {
+        kind: crate::event::EventKind::ContentsModified,
+        name: crate::name::Name::parse("/ls/dev/f").expect("good"),
+        instance: crate::id::Instance(1),
+        child: None,
+        to: None,
+        position: Default::default(),
+    };
+    world.core.tell_event(t(10), world.id, event);
+    world.core.tell(t(10), world.id, News::CellLost { cell: CellName::new("a") });
+    world.core.tell_events_lost(t(10), world.id);
+    world.outputs();
+    let told = |claim: u64| {
+        let mut world = World { core: world.core.clone(), id: world.id };
+        world.core.connected(C2);
+        world.core.received(t(100), C2, Up::Hello(hello(1, claim)));
+        world.core.admit(t(110), C2);
+        let is_news = |output: &Output| matches!(output, Output::Send(C2, Down::News { .. }));
+        world.outputs().iter().filter(|output| is_news(output)).count()
+    };
+
+    assert_eq!((told(2), told(3)), (3, 1));
+}
+
+#[test]
+fn who_waits_to_be_admitted_is_refused_if_its_session_ends_or_moves_on_meanwhile() {
+    let refused = |world: &mut World| match &world.outputs()[0] {
+        Output::Send(C2, Down::Refused(error)) => error.code.clone(),
+        other => panic!("not refused: {other:?}"),
+    };
+    let waiting = || {
+        let mut world = World::new();
+        world.core.connected(C2);
+        world.core.received(t(100), C2, Up::Hello(hello(1, 3)));
+        world
+    };
+
+    let mut world = waiting();
+    world.core.received(t(105), C1, Up::EndSession);
+    world.outputs();
+    world.core.admit(t(110), C2);
+    assert_eq!(refused(&mut world), ErrorCode::SessionExpired);
+
+    let mut world = waiting();
+    world.core.connected(ConnectionId(9));
+    world.core.received(t(105), ConnectionId(9), Up::Hello(hello(1, 4)));
+    world.core.admit(t(106), ConnectionId(9));
+    world.outputs();
+    world.core.admit(t(110), C2);
+    assert_eq!(refused(&mut world), ErrorCode::SessionMoved);
 }
 
 #[test]

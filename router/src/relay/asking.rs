@@ -24,7 +24,7 @@ use super::{Output, RelayCore, Show};
 use crate::upstream::Ticket;
 
 /// What this host keeps of an answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) name: Name,
     pub(super) kinds: ItemKinds,
@@ -184,7 +184,7 @@ impl RelayCore {
 
     pub(super) fn answered(&mut self, now: Time, ticket: Ticket, answer: Answer) {
         let landed = self.reads.land(ticket);
-        let Some(Flight { purpose, fill, shown, .. }) = self.flights.land(ticket) else { return };
+        let Some(Flight { purpose, fill, shown, cell }) = self.flights.land(ticket) else { return };
         if let Some(position) = &answer.position {
             self.see(&position.cell, position);
         }
@@ -192,18 +192,25 @@ impl RelayCore {
         let kept = fill.and_then(|fill| self.keep(fill, &answer));
         match purpose {
             Purpose::Note => {}
+            Purpose::Claim(session, claim) => {
+                let cell = cell.expect("a claim is made at a cell");
+                self.claimed(now, session, claim, cell, answer.clone());
+            }
             Purpose::Answer(session, number) => {
-                if let Some(handle) = shown.filter(|_| answer.result.is_ok()) {
-                    self.subscriptions.subscribe(session, &handle);
+                if let Some(handle) = shown {
+                    self.shown(session, &handle, answer.result.is_ok());
                 }
                 let to = Addressee { session, number, caches };
                 self.deliver(now, to, ticket, kept.as_ref(), answer.clone());
                 self.send_departures(now, session);
             }
             Purpose::Part(session, number) => {
-                if self.flights.is_last_part(session, number) {
-                    // A cell that could not note it has lost what there was to note, or will by itself.
-                    self.server.answer(session, Answer::plain(number, Ok(Reply::Noted)));
+                if let Some(refusal) = self.flights.last_part(session, number, &answer) {
+                    // A cell that could not note it has lost what there was to note, or will by itself; but one
+                    // that did not take a claim is to be believed.
+                    let noted = Answer::plain(number, Ok(Reply::Noted));
+                    let answer = refusal.map_or(noted, |refusal| Answer { number, ..refusal });
+                    self.server.answer(session, answer);
                 }
             }
         }
@@ -237,7 +244,8 @@ impl RelayCore {
                 granted = self.let_cache(now, &position.cell, session, &copy);
             }
         }
-        let result = answer.result.map_err(|error| self.for_holder(session, error));
+        let is_the_cells_word = answer.position.is_some();
+        let result = answer.result.map_err(|error| self.for_holder(session, error, is_the_cells_word));
         self.server.answer(session, Answer { number, caches: granted, result, position: answer.position });
     }
 
@@ -284,6 +292,15 @@ impl RelayCore {
         (!kinds.is_empty()).then_some(Kept { name, kinds })
     }
 
+    /// A handle was shown to its cell: it hears of events from here on, or does no longer.
+    fn shown(&mut self, speaker: SessionId, handle: &HandleToken, is_taken: bool) {
+        if is_taken {
+            self.subscriptions.subscribe(speaker, handle);
+        } else if let Some(body) = handle.claimed_body() {
+            self.subscriptions.unsubscribe(HandleId { session: body.session, opened_by: body.opened_by });
+        }
+    }
+
     /// What a client closes counts no longer, and is told of nothing.
     fn closing(&mut self, client: SessionId, handle: &HandleToken) {
         if let Some(body) = handle.claimed_body().filter(|body| body.session == client) {
@@ -303,10 +320,12 @@ impl RelayCore {
     /// What an error means to the session that asked. That our own session at a cell is over is not its
     /// end; and a client that is heard here speaks from here, so a cell that does not take its claim will,
     /// once it has seen the end of whoever spoke for it before. In both cases it asks again with the same
-    /// number, and what was done is not done twice (P-ONCE).
-    fn for_holder(&self, session: SessionId, error: Error) -> Error {
+    /// number, and what was done is not done twice (P-ONCE). A cell that says itself that the client was given
+    /// up has the last word.
+    fn for_holder(&self, session: SessionId, error: Error, is_the_cells_word: bool) -> Error {
         let is_client = self.server.holder(session).is_some_and(|holder| holder.role == Role::Client);
         match error.code {
+            ErrorCode::SessionExpired if is_client && is_the_cells_word => error,
             ErrorCode::SessionExpired => ErrorCode::Unavailable.because(error.detail),
             ErrorCode::SessionMoved if is_client => ErrorCode::Unavailable.because(error.detail),
             _ => error,

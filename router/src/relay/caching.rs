@@ -234,9 +234,10 @@ impl RelayCore {
         self.outputs.push_back(Output::Show(Show::VoidCell(cell.clone())));
     }
 
-    /// Tells sessions that nothing they cached of the cell holds: all of a fail-over, of other things
-    /// those that used the cell. The round waits for those that may hold something.
+    /// Tells sessions that nothing they cached of the cell holds, nor what they subscribed to: all of a fail-over, of
+    /// other things those that used the cell. The round waits for those that may hold something.
     fn tell_void(&mut self, now: Time, cell: &CellName, news: &News, id: Option<NewsId>) -> RoundId {
+        self.subscriptions.forget_cell(cell);
         let source = self.sources.entry(cell.clone()).or_default();
         if let News::FailOver { epoch, .. } = news {
             source.told_of(*epoch);

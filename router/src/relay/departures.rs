@@ -17,7 +17,7 @@ pub(super) struct Departure {
     pub(super) cause: EndCause,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Departures {
     waiting: BTreeMap<(SessionId, Claim, CellName), Departure>,
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use hasp_proto::client::cache::FillTicket;
+use hasp_proto::error::Retry;
 use hasp_proto::handle::HandleToken;
-use hasp_proto::id::{CellName, RequestNumber, SessionId};
+use hasp_proto::id::{CellName, Claim, RequestNumber, SessionId};
 
 use crate::upstream::Ticket;
+use hasp_proto::request::Answer;
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +17,14 @@ pub(super) enum Purpose {
     Answer(SessionId, RequestNumber),
     /// It is one of several, and the session that asked gets one answer for all.
     Part(SessionId, RequestNumber),
+    /// The session, which comes from elsewhere, is let in when its claim was noted.
+    Claim(SessionId, Claim),
     /// Nobody waits for it.
     Note,
 }
 
 /// A request under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) purpose: Purpose,
     /// Where it is; `None` while that is not known.
@@ -32,7 +36,7 @@ pub(super) struct Flight {
 }
 
 /// A read whose answer may be kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Fill {
     pub(super) ticket: FillTicket,
     pub(super) principal: String,
@@ -40,12 +44,20 @@ pub(super) struct Fill {
     pub(super) caches: bool,
 }
 
+/// What is left of a request that was asked in several places.
+#[derive(Clone, Debug, Default)]
+struct Parts {
+    left: usize,
+    /// A cell's word that whoever asked does not speak for the client.
+    refusal: Option<Answer>,
+}
+
 /// Every request that is under way.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Flights {
     by_ticket: BTreeMap<Ticket, Flight>,
     by_request: BTreeMap<(SessionId, RequestNumber), Ticket>,
-    parts_left: BTreeMap<(SessionId, RequestNumber), usize>,
+    parts_left: BTreeMap<(SessionId, RequestNumber), Parts>,
 }
 
 impl Flights {
@@ -59,8 +71,10 @@ impl Flights {
                     earlier.purpose = Purpose::Note;
                 }
             }
-            Purpose::Part(session, number) => *self.parts_left.entry((session, number)).or_default() += 1,
-            Purpose::Note => {}
+            Purpose::Part(session, number) => {
+                self.parts_left.entry((session, number)).or_default().left += 1;
+            }
+            Purpose::Claim(..) | Purpose::Note => {}
         }
         self.by_ticket.insert(ticket, flight);
     }
@@ -74,15 +88,23 @@ impl Flights {
         Some(flight)
     }
 
-    /// Counts one part as answered; whether it was the last.
-    pub(super) fn is_last_part(&mut self, session: SessionId, number: RequestNumber) -> bool {
-        let Some(left) = self.parts_left.get_mut(&(session, number)) else { return false };
-        *left -= 1;
-        let is_last = *left == 0;
-        if is_last {
-            self.parts_left.remove(&(session, number));
+    /// Counts one part as answered. After the last, `Some` with what is to be said instead of having noted it.
+    pub(super) fn last_part(
+        &mut self,
+        session: SessionId,
+        number: RequestNumber,
+        answer: &Answer,
+    ) -> Option<Option<Answer>> {
+        let parts = self.parts_left.get_mut(&(session, number))?;
+        parts.left -= 1;
+        let is_refused = answer.result.as_ref().is_err_and(|error| error.code.retry() == Retry::NewSession);
+        if is_refused && answer.position.is_some() {
+            parts.refusal = Some(answer.clone());
         }
-        is_last
+        if parts.left > 0 {
+            return None;
+        }
+        self.parts_left.remove(&(session, number)).map(|parts| parts.refusal)
     }
 
     pub(super) fn ticket(&self, session: SessionId, number: RequestNumber) -> Option<Ticket> {
@@ -112,6 +134,6 @@ impl Flights {
             let purpose = self.by_ticket.get(ticket).map(|flight| flight.purpose);
             assert_eq!(purpose, Some(Purpose::Answer(*session, *number)), "a request has its flight");
         }
-        assert!(self.parts_left.values().all(|left| *left > 0), "answered requests have no parts");
+        assert!(self.parts_left.values().all(|parts| parts.left > 0), "answered requests have no parts");
     }
 }

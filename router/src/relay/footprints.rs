@@ -29,6 +29,18 @@ impl Footprint {
         }
     }
 
+    /// Whoever spoke for the session may have left anything there.
+    pub(super) fn note_all(&mut self, cell: &CellName) {
+        self.note_use(cell);
+        insert(&mut self.wrote, cell);
+    }
+
+    /// What was left before is this one's too.
+    pub(super) fn join(&mut self, other: &Self) {
+        other.used.iter().for_each(|cell| insert(&mut self.used, cell));
+        other.wrote.iter().for_each(|cell| insert(&mut self.wrote, cell));
+    }
+
     pub(super) fn used(&self, cell: &CellName) -> bool {
         self.used.binary_search(cell).is_ok()
     }
@@ -69,7 +81,7 @@ fn is_kept(op: &Op) -> bool {
 }
 
 /// Marks of what clients have settled, collected for one message to each cell.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Settling {
     marks: BTreeMap<SessionId, RequestNumber>,
 }

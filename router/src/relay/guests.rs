@@ -1,12 +1,14 @@
 //! Clients of proxies that hold their session here: to the cells, this host speaks for them, so it
 //! has to do for them what a cell does for the clients of a proxy that is gone (`proxy-3`).
 //!
+//! It does the same for its own clients that were claimed and then did not come to hold a session here.
+//!
 //! ```text
 //! known -- its proxy's session ends --> orphaned -- claim window over --> ended as failed
 //!   ^------ asks through any proxy -------'
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hasp_proto::deadlines::Deadlines;
 use hasp_proto::id::{CellName, Claim, SessionId};
@@ -17,7 +19,7 @@ use hasp_proto::time::Time;
 use super::footprints::Footprint;
 
 /// A client that may have left something at a cell.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Guest {
     pub(super) session: SessionId,
     pub(super) claim: Claim,
@@ -28,7 +30,7 @@ pub(super) struct Guest {
 }
 
 /// Guests that wrote something and were not heard to end.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Guests {
     all: BTreeMap<SessionId, Guest>,
     orphans: Deadlines<SessionId>,
@@ -58,6 +60,15 @@ impl Guests {
             let OnBehalf { session, claim, principal, .. } = client.clone();
             self.all.insert(session, Guest { session, claim, principal, footprint, via });
         }
+    }
+
+    /// The client is about to hold a session here: if it does not come to that it is ended like an orphan.
+    pub(super) fn expect_back(&mut self, now: Time, client: &OnBehalf, cells: &BTreeSet<CellName>) {
+        let OnBehalf { session, claim, principal, .. } = client.clone();
+        let mut footprint = self.all.remove(&session).map(|guest| guest.footprint).unwrap_or_default();
+        cells.iter().for_each(|cell| footprint.note_all(cell));
+        self.all.insert(session, Guest { session, claim, principal, footprint, via: session });
+        self.orphans.set(session, Some(now + CLAIM_WINDOW));
     }
 
     /// The client was ended by its proxy, or holds a session here itself by now.

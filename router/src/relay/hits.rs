@@ -220,7 +220,7 @@ fn is_of_the_node(code: &ErrorCode) -> bool {
 /// Clients that held their session elsewhere before they came, and may have seen there what has not
 /// reached this host: of each cell they are asked above until an answer from there has come that was
 /// asked since (P-MONO).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Movers {
     since: BTreeMap<SessionId, (Ticket, BTreeSet<CellName>)>,
 }

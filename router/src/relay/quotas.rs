@@ -9,7 +9,7 @@ use hasp_proto::limits::{HANDLES_PER_CLIENT, LOCK_WAITS_PER_CLIENT};
 use hasp_proto::request::Op;
 
 /// What each session takes up; sessions without anything are not listed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Quotas {
     /// The `Open`s that made, or are to make, the handles that are not closed.
     handles: BTreeMap<SessionId, BTreeSet<RequestNumber>>,

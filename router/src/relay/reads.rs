@@ -43,7 +43,7 @@ pub(super) struct Reader {
 }
 
 /// A read under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Flying {
     ticket: Ticket,
     /// Came before it was asked: its answer is theirs too.
@@ -53,7 +53,7 @@ struct Flying {
 }
 
 /// What came of a read that was under way.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Landed {
     pub(super) target: Target,
     pub(super) riders: Vec<Reader>,
@@ -61,7 +61,7 @@ pub(super) struct Landed {
 }
 
 /// All reads that can be shared. As many readers as sessions have requests in flight, which is bounded.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reads {
     flying: BTreeMap<Target, Flying>,
     targets: BTreeMap<Ticket, Target>,

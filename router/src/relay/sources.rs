@@ -19,7 +19,7 @@ use hasp_proto::server::cachers::{Cachers, RoundId};
 use hasp_proto::time::Time;
 
 /// One cell. See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Source {
     /// Own session there, as it was welcomed last.
     pub(super) session: Option<SessionId>,

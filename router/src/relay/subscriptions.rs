@@ -18,7 +18,7 @@ struct Subscription {
 }
 
 /// The table. As long as the sessions below have such handles open, which is bounded for each of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Subscriptions {
     by_node: BTreeMap<(Name, Instance), BTreeMap<HandleId, Subscription>>,
     nodes: BTreeMap<HandleId, (Name, Instance)>,
@@ -60,10 +60,21 @@ impl Subscriptions {
         its.into_iter().for_each(|handle| self.unsubscribe(handle));
     }
 
+    /// What that cell took for good, it did under a mastership or in a session that is over: handles must be shown to it
+    /// again, or they would hear of what they may not hear of any more (P-ACL).
+    pub(super) fn forget_cell(&mut self, cell: &CellName) {
+        self.forget(|it| it.cell == *cell);
+    }
+
     /// The session of a proxy is gone: nobody is there to be told for its clients.
     pub(super) fn forget_speaker(&mut self, speaker: SessionId) {
-        let is_its = |(_, it): &(&HandleId, &Subscription)| it.speaker == speaker;
-        let its: Vec<_> = self.by_node.values().flatten().filter(is_its).map(|(handle, _)| *handle).collect();
+        self.forget(|it| it.speaker == speaker);
+    }
+
+    fn forget(&mut self, is_meant: impl Fn(&Subscription) -> bool) {
+        let is_meant = |(_, it): &(&HandleId, &Subscription)| is_meant(it);
+        let all = self.by_node.values().flatten();
+        let its: Vec<_> = all.filter(is_meant).map(|(handle, _)| *handle).collect();
         its.into_iter().for_each(|handle| self.unsubscribe(handle));
     }
 

@@ -1,5 +1,6 @@
 //! What a relay does between real holders of sessions and cells.
 
+mod admissions;
 mod caching;
 pub(crate) mod cell;
 mod events;
@@ -302,7 +303,20 @@ fn a_cell_that_does_not_take_the_claim_yet_is_asked_again_and_the_client_lives()
         assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Expired(_))), 0);
     };
     check(ErrorCode::SessionMoved);
-    check(ErrorCode::SessionExpired);
+    check(ErrorCode::Unavailable);
+}
+
+#[test]
+fn a_client_that_a_cell_has_given_up_hears_of_it() {
+    let mut world = World::new(&["p"]);
+    let client = world.add_client(&["p"]);
+    let handle = opened(&mut world, client, A);
+    world.cell("a").refuses = Some(("set_contents", ErrorCode::SessionExpired));
+
+    world.submit(client, write(&handle));
+    world.run_for(1_000);
+
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Expired(_))), 1);
 }
 
 #[test]

@@ -367,7 +367,8 @@ fn hello() -> v1::Up {
         key: hasp_proto::id::SessionKey::new([5; 16]),
         role: Role::Client,
         principal: "eve".into(),
-        resume: false,
+        known_since: None,
+        next_request: hasp_proto::id::RequestNumber(1),
         claim: hasp_proto::id::Claim(1),
         advertise: String::new(),
     };

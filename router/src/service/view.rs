@@ -48,7 +48,7 @@ const PRINCIPALS_MAX: usize = 65_536;
 const COPY_BYTES: usize = 320;
 
 /// The view. See the module's documentation.
-pub(super) struct View {
+pub struct View {
     clock: Arc<dyn Clock>,
     /// In the order of their names.
     cells: Vec<Cell>,
@@ -113,7 +113,7 @@ struct Client {
 
 impl View {
     /// Nothing yet, of these cells; copies of at most about that many bytes.
-    pub(super) fn new<'a>(
+    pub fn new<'a>(
         cells: impl Iterator<Item = &'a CellName>,
         bytes_max: usize,
         clock: Arc<dyn Clock>,
@@ -143,12 +143,12 @@ impl View {
     }
 
     /// Requests answered, since the start.
-    pub(super) fn hits(&self) -> u64 {
+    pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
     /// Takes in what the machine shows. Called in its order, by one at a time.
-    pub(super) fn show(&self, show: Show) {
+    pub fn show(&self, show: Show) {
         match show {
             Show::Key(cell, key) => {
                 if let Some(cell) = self.cell(&cell) {
@@ -192,26 +192,21 @@ impl View {
     }
 
     /// A connection is gone.
-    pub(super) fn forget(&self, connection: ConnectionId) {
+    pub fn forget(&self, connection: ConnectionId) {
         if let Some((_, client)) = self.clients.remove(&connection) {
             self.by_session.remove_if(&client.session, |_, other| Arc::ptr_eq(other, &client));
         }
     }
 
     /// Sends something of the machine's to a client, with no answer from here in between.
-    pub(super) fn pass(&self, connection: ConnectionId, send: impl FnOnce()) {
+    pub fn pass(&self, connection: ConnectionId, send: impl FnOnce()) {
         let client = self.client(connection);
         let _gate = client.as_ref().map(|client| lock(&client.gate));
         send();
     }
 
     /// Answers a request, if that can be done from here: gives the answer to `send`; whether it did.
-    pub(super) fn answer(
-        &self,
-        connection: ConnectionId,
-        request: &Request,
-        send: impl FnOnce(Answer),
-    ) -> bool {
+    pub fn answer(&self, connection: ConnectionId, request: &Request, send: impl FnOnce(Answer)) -> bool {
         let (Op::GetContentsAndStat(handle) | Op::GetStat(handle) | Op::ReadDir(handle)) = &request.op else {
             return false;
         };

@@ -11,7 +11,7 @@ use hasp_proto::time::Time;
 
 use super::{Asked, LinkId};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub(super) cell: Option<CellName>,
     /// Where the hosts are; none if the map names none.

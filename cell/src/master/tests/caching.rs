@@ -159,8 +159,24 @@ fn after_a_fail_over_writes_wait_until_every_session_has_flushed() {
     let (mut world, [handle, _]) = two_readers();
     world.elect();
     world.commit();
-    world.connect(11, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
-    world.connect(12, Hello { resume: true, claim: Claim(2), ..hello(2, Role::Client) });
+    world.connect(
+        11,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
+    world.connect(
+        12,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(2, Role::Client)
+        },
+    );
 
     world.numbers.insert(11, 100);
     let number = world.ask(11, set(&handle, "x"));
@@ -183,7 +199,15 @@ fn a_session_that_does_not_come_back_after_a_fail_over_holds_writes_up_for_one_l
     world.acknowledges = true;
     world.elect();
     world.commit();
-    world.connect(11, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+    world.connect(
+        11,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
     world.numbers.insert(11, 100);
     let number = world.ask(11, set(&handle, "x"));
 

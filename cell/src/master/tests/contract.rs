@@ -212,7 +212,15 @@ fn a_handle_of_an_earlier_master_is_honoured_until_it_is_closed() {
     let handle = world.open(1, "/ls/dev/f");
     world.elect();
     world.commit();
-    world.connect(11, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
+    world.connect(
+        11,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
     world.numbers.insert(11, 100);
 
     assert!(world.call(11, Op::GetStat(handle.clone())).is_ok(), "rebuilt");

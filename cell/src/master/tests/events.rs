@@ -134,13 +134,68 @@ fn a_slow_reader_is_told_that_it_missed_some_and_nothing_more_until_it_acknowled
 }
 
 #[test]
+fn what_is_asked_again_while_it_is_done_is_told_once() {
+    let (mut world, handle) = world();
+    world.connect(9, hello(9, Role::Proxy));
+    world.connect(8, hello(8, Role::Proxy));
+    let open = Op::Open(Open::existing(name("/ls/dev/f"), Use::WriteAndLock));
+    world.ask_for(9, 1, on_behalf(5, 1, 1), open);
+    world.commit();
+    let Some(Ok(Reply::Opened { handle: moving, .. })) = world.answer(9, 1) else { panic!("opened") };
+    world.sent.clear();
+
+    // The client moves from one proxy to the other while its write is in the log, and another write is behind it.
+    world.ask_for(9, 2, on_behalf(5, 2, 1), set(&moving, "x"));
+    world.ask_for(8, 2, on_behalf(5, 2, 2), set(&moving, "x"));
+    world.ask(1, set(&handle, "y"));
+    world.commit();
+
+    assert!(matches!(world.answer(8, 2), Some(Ok(Reply::Written { .. }))));
+    let written = world.events(2).into_iter().filter(|event| event == "contents-modified /ls/dev/f").count();
+    assert_eq!(written, 2, "{:?}", world.events(2));
+}
+
+#[test]
+fn who_hears_late_that_it_opened_a_node_hears_also_that_it_is_gone() {
+    let (mut world, _) = world();
+    let Op::Open(open) = create("/ls/dev/g") else { unreachable!() };
+    let open = Op::Open(Open { events: EventMask::ALL, ..open });
+    let number = world.ask(1, open.clone());
+    world.commit();
+    let other = world.open(2, "/ls/dev/g");
+    world.call(2, Op::Delete(other)).expect("deleted");
+    world.sent.clear();
+
+    world.ask_again(1, number, open);
+
+    assert!(matches!(world.answer(1, number), Some(Ok(Reply::Opened { created: true, .. }))));
+    assert_eq!(world.events(1), ["handle-invalid /ls/dev/g"]);
+}
+
+#[test]
 fn a_new_master_tells_of_nothing_until_the_handle_is_shown_to_it() {
     let (mut world, handle) = world();
     let listening = subscribed(&mut world, 2, "/ls/dev/f");
     world.elect();
     world.commit();
-    world.connect(11, Hello { resume: true, claim: Claim(2), ..hello(1, Role::Client) });
-    world.connect(12, Hello { resume: true, claim: Claim(2), ..hello(2, Role::Client) });
+    world.connect(
+        11,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(1, Role::Client)
+        },
+    );
+    world.connect(
+        12,
+        Hello {
+            known_since: Some(Claim(1)),
+            claim: Claim(2),
+            next_request: RequestNumber(100),
+            ..hello(2, Role::Client)
+        },
+    );
     world.numbers.extend([(11, 100), (12, 100)]);
     world.call(11, set(&handle, "x")).expect("written");
     assert_eq!(world.events(12), [""; 0]);

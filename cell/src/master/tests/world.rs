@@ -28,7 +28,8 @@ pub(super) fn hello(byte: u8, role: Role) -> Hello {
         key: key(byte),
         role,
         principal: "alice".into(),
-        resume: false,
+        known_since: None,
+        next_request: RequestNumber(1),
         claim: Claim(1),
         advertise: if role == Role::Client { String::new() } else { "proxy:1".into() },
     }

@@ -1,6 +1,7 @@
 //! The append stream to one follower: many requests in flight, answered in their order.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,15 +40,23 @@ where
     let in_flight = Arc::new(InFlight::default());
     let sent = in_flight.clone();
     let mut addressed = Some(link.addressed());
+    let is_purged = Arc::new(AtomicBool::new(false));
+    let notice = is_purged.clone();
     // The first request is never held back: without entries it asks where the follower's log ends.
-    let requests = stream::iter([first]).chain(with_commits_carried(input)).map(move |request| {
+    let requests = stream::iter([first]).chain(with_commits_carried(input));
+    let requests = requests.take_while(move |request| {
+        let lacks = lacks_entries(request);
+        notice.fetch_or(lacks, Ordering::Relaxed);
+        std::future::ready(!lacks)
+    });
+    let requests = requests.map(move |request| {
         sent.push(Sent { term: request.vote.leader_id.term, at: now() });
         wire::put_append(request, addressed.take())
     });
     let answers = link.call(stall, |mut client| async move { client.append_stream(requests).await }).await;
     let answers = answers.map_err(|status| rpc_error(&link, RPCTypes::AppendEntries, stall, &status))?;
 
-    let answering = Answering { link, answers, acks, in_flight, stall };
+    let answering = Answering { link, answers, acks, in_flight, is_purged, stall };
     Ok(Box::pin(stream::unfold(Some(answering), |state| async move {
         let mut answering = state?;
         match answering.next().await? {
@@ -55,6 +64,14 @@ where
             last => Some((last, None)),
         }
     })))
+}
+
+/// Whether entries that should be in it were purged since openraft decided to send them: it goes on from where the
+/// follower is, whatever the log still has. To send that would tell the follower nothing for ever, or put a hole into its
+/// log. Once it is told of an error openraft looks at the log again, and sends a snapshot.
+fn lacks_entries(request: &Request) -> bool {
+    let is_behind = request.prev_log_id < request.leader_commit;
+    wire::has_hole(request) || (request.entries.is_empty() && is_behind)
 }
 
 /// Passes requests on. One without entries, which only tells of a commit, gives way to the next if that comes soon:
@@ -106,6 +123,8 @@ struct Answering {
     answers: tonic::Streaming<pb::AppendResponse>,
     acks: Arc<Acks>,
     in_flight: Arc<InFlight>,
+    /// The requests ended because one lacked its entries.
+    is_purged: Arc<AtomicBool>,
     stall: Duration,
 }
 
@@ -115,6 +134,10 @@ impl Answering {
             let waited_before = !self.in_flight.is_empty();
             match timeout(self.stall, self.answers.message()).await {
                 Ok(Ok(Some(answer))) => return Some(self.answered(answer)),
+                Ok(Ok(None)) if self.is_purged.swap(false, Ordering::Relaxed) => {
+                    let status = tonic::Status::data_loss("entries to send were purged meanwhile");
+                    return Some(Err(rpc_error(&self.link, RPCTypes::AppendEntries, self.stall, &status)));
+                }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(self.failed(&status).await)),
                 // Silence is an error only when a request was in flight for all of it.
@@ -181,6 +204,23 @@ mod tests {
             (request.entries.len(), commit, start.elapsed().as_millis())
         });
         sent.collect().await
+    }
+
+    #[test]
+    fn a_request_that_lacks_entries_is_known_by_its_hole_or_by_what_is_committed_beyond_it() {
+        let hole = Request { prev_log_id: Some(log_id(1, 3)), ..request(6..=7, 7) };
+        let purged = Request { prev_log_id: Some(log_id(1, 3)), ..only_commit(7) };
+        let torn = Request {
+            entries: [request(4..=4, 7).entries, request(6..=6, 7).entries].concat(),
+            ..request(4..=4, 7)
+        };
+
+        for lacking in [hole, purged, torn] {
+            assert!(lacks_entries(&lacking), "{lacking:?}");
+        }
+        for whole in [request(4..=7, 2), request(4..=7, 7), only_commit(7), only_commit(0)] {
+            assert!(!lacks_entries(&whole), "{whole:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -223,7 +223,7 @@ async fn a_broken_disk_takes_the_replica_out_of_service() {
         })
         .await;
     let Mastery::Dead { reason } = world.replica(leader).mastery().borrow().clone() else { unreachable!() };
-    assert!(reason.contains("the simulated disk is broken"), "{reason}");
+    assert!(reason.contains("the simulated disk has failed"), "{reason}");
     assert_eq!(world.replica(leader).lease_end(), None);
     let refused = world.replica(leader).propose(token, Bytes::from_static(b"two")).await;
     assert!(matches!(refused, Err(ProposeError::Dead { .. })), "{refused:?}");

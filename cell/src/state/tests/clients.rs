@@ -63,8 +63,10 @@ fn who_has_no_session_cannot_write() {
         world.write(speaker, set(holder, "x"))
     };
 
-    for speaker in [own(2), through(7, 99, 1), through(7, 1, 1)] {
-        assert_failed(&write(&mut world, speaker), &ErrorCode::SessionExpired, "is over");
+    assert_failed(&write(&mut world, own(2)), &ErrorCode::SessionExpired, "is over");
+    for speaker in [through(7, 99, 1), through(7, 1, 1)] {
+        // Its speaker's misfortune is not the client's end.
+        assert_failed(&write(&mut world, speaker), &ErrorCode::Unavailable, "is over");
     }
     assert!(matches!(write(&mut world, through(7, OTHER, 1)), Outcome::Written { .. }), "a router may");
     world.end(1, EndCause::Closed);
@@ -83,19 +85,21 @@ fn of_a_client_behind_a_proxy_only_locks_and_unsettled_answers_are_known() {
     world.write(through(7, PROXY, 1), Write::Release { holder });
     assert!(world.state.client(id(7)).is_some(), "it may ask again");
     settle(&mut world, 7);
+    assert!(world.lingers(7));
+    world.forget();
 
     assert!(world.state.client(id(7)).is_none());
     assert!(world.state.client(id(1)).is_some(), "a direct client's stays");
 }
 
 #[test]
-fn a_client_behind_a_proxy_is_forgotten_when_others_delete_its_lock() {
+fn nothing_hangs_on_a_client_behind_a_proxy_when_others_delete_its_lock() {
     let mut world = world_with_holder();
 
     let holder = world.handle(FILE, 1);
     world.write(own(1), Write::Delete { holder });
 
-    assert!(world.state.client(id(7)).is_none());
+    assert!(world.lingers(7));
 }
 
 #[test]
@@ -109,12 +113,12 @@ fn a_client_behind_a_proxy_that_deletes_its_own_lock_is_remembered_for_the_answe
 }
 
 #[test]
-fn a_write_that_was_not_done_leaves_nothing_of_a_client_behind_a_proxy() {
+fn nothing_hangs_on_a_client_behind_a_proxy_whose_write_was_not_done() {
     let mut world = world_with_holder();
 
     assert_eq!(world.acquire(through(8, PROXY, 1), FILE, 1, Exclusive), Outcome::LockHeld);
 
-    assert!(world.state.client(id(8)).is_none());
+    assert!(world.lingers(8));
 }
 
 #[test]
@@ -208,7 +212,7 @@ fn an_orphan_that_nobody_claims_loses_its_locks_with_their_delay() {
     assert_eq!(wrong_mark, Outcome::Noted);
     assert_eq!(ended, Outcome::ClientEnded { unlocked: vec![name(FILE)] });
     assert_eq!(world.delays(), [(FILE.into(), world.state.index())]);
-    assert!(world.state.client(id(7)).is_none());
+    assert!(world.lingers(7));
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn a_proxy_says_how_its_client_ended() {
 
         assert_eq!(outcome, Outcome::ClientEnded { unlocked: vec![name(FILE)] });
         assert_eq!(world.delays().len(), delays);
-        assert!(world.state.client(id(7)).is_none());
+        assert!(world.lingers(7));
     }
 }
 
@@ -256,7 +260,7 @@ fn only_a_proxy_with_a_session_ends_a_client() {
 
     for via in [99, 1] {
         let outcome = end_client(&mut world, 7, via, 9, EndCause::Closed);
-        assert_failed(&outcome, &ErrorCode::SessionExpired, "is over");
+        assert_failed(&outcome, &ErrorCode::Unavailable, "is over");
     }
 
     assert!(is_held(&world));
@@ -319,4 +323,84 @@ fn a_client_with_a_session_of_its_own_falls_back_to_it_when_its_proxy_goes() {
     assert_eq!(orphans(&world), [], "it holds nothing that a claim window would be for");
     let newer = Speaker { claim: 3, ..own(1) };
     assert!(matches!(world.write(newer, set(holder, "y")), Outcome::Written { .. }));
+}
+
+#[test]
+fn a_client_that_was_given_up_does_not_come_back_until_that_is_forgotten() {
+    let give_up: [fn(&mut World); 4] = [
+        |world| drop(end_client(world, 7, PROXY, 1, EndCause::Failed)),
+        |world| drop(end_client(world, 7, PROXY, 1, EndCause::Closed)),
+        |world| {
+            world.end(PROXY, EndCause::Failed);
+            let orphaned_at = world.state.index();
+            world.run(Command::OrphanEnd { session: id(7), orphaned_at });
+        },
+        |world| {
+            world.run(create_session(7, Role::Client, 2));
+            world.end(7, EndCause::Failed);
+        },
+    ];
+    for give_up in give_up {
+        let mut world = world_with_holder();
+        let claim = |world: &mut World| {
+            world.run(Command::ClaimClient { session: id(7), via: id(OTHER), claim: Claim(9) })
+        };
+        give_up(&mut world);
+        let write = set(world.handle(FILE, 1), "x");
+
+        assert_failed(&claim(&mut world), &ErrorCode::SessionExpired, "given up");
+        assert_failed(&world.write(through(7, OTHER, 9), write), &ErrorCode::SessionExpired, "given up");
+        assert_failed(
+            &end_client(&mut world, 7, OTHER, 9, EndCause::Failed),
+            &ErrorCode::SessionExpired,
+            "up",
+        );
+        assert_failed(&world.run(create_session(7, Role::Client, 9)), &ErrorCode::SessionExpired, "is over");
+        let resumed =
+            State::from_snapshot(world.state.write_snapshot().into_iter()).expect("a good snapshot");
+        assert!(resumed == world.state, "a snapshot remembers it");
+
+        world.forget();
+        assert_eq!(claim(&mut world), Outcome::Noted);
+    }
+}
+
+#[test]
+fn what_an_older_speaker_says_late_is_refused_though_nothing_hangs_on_the_client() {
+    let mut world = world();
+    let write = set(world.handle(FILE, 1), "x");
+    world.run(Command::ClaimClient { session: id(7), via: id(OTHER), claim: Claim(2) });
+    assert!(world.lingers(7));
+
+    let zombie = world.write_as(through(7, PROXY, 1), 1, 0, write.clone());
+    let done = world.write_as(through(7, OTHER, 2), 1, 0, write.clone());
+    world.run(Command::Settle(vec![(id(7), RequestNumber(2))]));
+    assert!(world.lingers(7));
+    let again = world.write_as(through(7, PROXY, 1), 1, 0, write.clone());
+    let again_here = world.write_as(through(7, OTHER, 2), 1, 0, write);
+
+    assert_failed(&zombie, &ErrorCode::SessionMoved, "claim 1");
+    assert!(matches!(done, Outcome::Written { .. }));
+    assert_failed(&again, &ErrorCode::SessionMoved, "claim 1");
+    assert_failed(&again_here, &ErrorCode::InvalidArgument, "settled before");
+}
+
+#[test]
+fn only_what_lingers_long_enough_is_forgotten() {
+    let mut world = world();
+    let write = set(world.handle(FILE, 1), "x");
+    world.write_as(through(7, PROXY, 1), 1, 0, write.clone());
+    world.write_as(through(8, PROXY, 1), 1, 0, write.clone());
+    world.run(Command::Settle(vec![(id(7), RequestNumber(2))]));
+    let since = world.state.index();
+    world.run(Command::Settle(vec![(id(8), RequestNumber(2))]));
+
+    assert!(world.state.has_lingered(since) && !world.state.has_lingered(since - 1));
+    world.run(Command::Forget { since });
+    assert!(world.state.client(id(7)).is_none() && world.lingers(8), "only what lingers since then");
+
+    world.write_as(through(8, PROXY, 1), 2, 0, write);
+    world.forget();
+    assert!(world.state.client(id(8)).is_some(), "something hangs on it again");
+    assert!(world.state.client(id(1)).is_some(), "it has a session of its own");
 }

@@ -215,7 +215,7 @@ fn a_client_behind_a_proxy_is_known_as_long_as_it_has_an_ephemeral_node_open() {
     close(&mut world, through(7, PROXY, 1), FILE, opened_by);
     settle(&mut world, 7);
 
-    assert!(world.state.client(id(7)).is_none());
+    assert!(world.lingers(7));
     assert_eq!(abandoned(&world), [FILE]);
 }
 
@@ -228,7 +228,7 @@ fn a_proxy_that_says_its_client_is_gone_gives_up_its_nodes() {
     world.run(Command::EndClient { session, via, claim: Claim(1), cause });
 
     assert_eq!(abandoned(&world), [FILE]);
-    assert!(world.state.client(id(7)).is_none());
+    assert!(world.lingers(7));
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn deleting_an_ephemeral_node_takes_it_off_all_records() {
 
     assert_eq!(world.delete(own(1), FILE, first), Outcome::Deleted);
 
-    assert!(world.state.client(id(7)).is_none());
+    assert!(world.lingers(7));
     assert_eq!(world.state.client(id(1)).expect("known").opens().count(), 0);
     assert_eq!(abandoned(&world), Vec::<String>::new());
 }

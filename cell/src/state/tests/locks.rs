@@ -137,9 +137,8 @@ fn a_lock_lost_by_failure_is_barred_to_all_until_its_delay_ends() {
         assert_eq!(outcome, Outcome::SessionEnded { unlocked: vec![name(FILE)] });
         let began = world.state.index();
         assert_eq!(world.delays(), [(FILE.into(), began)]);
-        world.session(1, Role::Client);
 
-        for (session, mode) in [(2, Shared), (2, Exclusive), (1, Shared), (1, Exclusive)] {
+        for (session, mode) in [(2, Shared), (2, Exclusive), (3, Shared), (3, Exclusive)] {
             let outcome = world.acquire(own(session), FILE, 9, mode);
             assert_eq!(
                 outcome,

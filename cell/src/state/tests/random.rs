@@ -35,6 +35,7 @@ enum Step {
     EndDelay(usize),
     OrphanEnd(usize),
     Claim(u8, u8, u64),
+    Forget(u64),
     Reap(usize),
     RaiseLeaseMax(u64),
     TakeChecksum,
@@ -113,6 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_usize).prop_map(Step::EndDelay),
         1 => (0..4_usize).prop_map(Step::OrphanEnd),
         1 => (1..=CLIENTS, proxy(), 1..4_u64).prop_map(|(a, b, c)| Step::Claim(a, b, c)),
+        3 => (0..9_u64).prop_map(Step::Forget),
         3 => (0..4_usize).prop_map(Step::Reap),
         1 => (0..90_u64).prop_map(Step::RaiseLeaseMax),
         1 => Just(Step::TakeChecksum),
@@ -158,6 +160,7 @@ impl World {
             Step::Claim(session, via, claim) => {
                 Command::ClaimClient { session: id(*session), via: id(*via), claim: Claim(*claim) }
             }
+            Step::Forget(ago) => Command::Forget { since: self.state.index().saturating_sub(*ago) },
             Step::Reap(which) => {
                 let abandoned = self.state.abandoned().nth(*which);
                 let (name, instance) = abandoned.unwrap_or((name(NAMES[*which]), Instance(*which as u64)));
@@ -430,6 +433,7 @@ impl Model {
             LockStep::End(cause) => {
                 world.end(session, cause);
                 let began = world.state.index();
+                world.forget();
                 world.session(session, Role::Client);
                 while let Some(place) = self.holders.iter().position(|holder| holder.0 == session) {
                     self.holders.remove(place);
@@ -552,6 +556,7 @@ impl Opened {
             }
             OpenStep::End(cause) => {
                 world.end(session, cause);
+                world.forget();
                 world.session(session, Role::Client);
                 for (_, handles) in self.nodes.values_mut() {
                     handles.retain(|handle| handle.0 != session);

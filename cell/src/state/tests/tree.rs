@@ -34,7 +34,9 @@ fn create_finds_an_existing_node_unless_it_must_create() {
     let may = world.write(own(1), create_with(FILE, NodeKind::File, |create| create.must = false));
 
     assert_failed(&must, &ErrorCode::AlreadyExists, FILE);
-    assert_eq!(may, Outcome::Created { created: false, instance, kind: NodeKind::File });
+    let stat = Box::new(world.node(FILE).stat());
+    assert_eq!(stat.instance, instance);
+    assert_eq!(may, Outcome::Created { created: false, stat });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use hasp_proto::stream::News;
 use crate::node_events::LossCause;
 
 use super::super::*;
-use super::world::{World, happened, name, t};
+use super::world::{World, granted, happened, name, stat, t};
 
 const F: &str = "/ls/dev/f";
 
@@ -72,7 +72,7 @@ fn a_closed_handle_is_told_nothing() {
 }
 
 #[test]
-fn after_a_fail_over_the_new_master_is_shown_the_handles_before_anybody_looks_again() {
+fn after_a_fail_over_nobody_is_told_to_look_again_before_the_new_master_has_taken_the_handles() {
     let mut world = World::new();
     let listener = world.open_with_events(F, &[ContentsModified]);
     let elsewhere = world.open_with_events("/ls/dev/b/f", &[ContentsModified]);
@@ -82,14 +82,16 @@ fn after_a_fail_over_the_new_master_is_shown_the_handles_before_anybody_looks_ag
     let (cell, epoch) = (CellName::new("a"), Epoch(2));
     world.tell(News::FailOver { cell: cell.clone(), epoch });
 
-    assert_eq!(world.log, ["refresh", &format!("tell {}", listener.0), "acknowledge 1"]);
+    assert_eq!(world.log, ["refresh", "acknowledge 1"]);
+    assert!(told_to(&world, listener).is_empty(), "what happens before it is taken would not be told");
+    world.answer_last(Ok(Reply::Stat(stat())));
     let lost = HandleEvent::EventsLost(LossCause::FailOver { cell, epoch });
     assert_eq!(told_to(&world, listener), [&lost]);
     assert!(told_to(&world, elsewhere).is_empty());
 }
 
 #[test]
-fn a_host_that_does_not_know_the_session_is_shown_the_handles_before_anybody_looks_again() {
+fn a_host_that_does_not_know_the_session_takes_the_handles_before_anybody_is_told_to_look_again() {
     let mut world = World::new();
     let listener = world.open_with_events(F, &[ContentsModified]);
     world.log.clear();
@@ -101,8 +103,40 @@ fn a_host_that_does_not_know_the_session_is_shown_the_handles_before_anybody_loo
     world.lose_connection();
     world.wait_until(t(2_000));
 
-    assert_eq!(world.log, ["refresh", &format!("tell {}", listener.0)]);
+    assert_eq!(world.log, ["refresh"]);
+    assert!(told_to(&world, listener).is_empty());
+    world.answer_last(Ok(Reply::Stat(stat())));
     assert_eq!(told_to(&world, listener), [&HandleEvent::EventsLost(LossCause::NewHost)]);
+}
+
+#[test]
+fn an_event_before_the_host_has_taken_the_handle_comes_after_the_word_that_some_may_be_missing() {
+    let mut world = World::new();
+    let listener = world.open_with_events(F, &[ContentsModified]);
+    let (cell, epoch) = (CellName::new("a"), Epoch(2));
+    world.tell(News::FailOver { cell: cell.clone(), epoch });
+
+    let event = happened(ContentsModified, 12);
+    world.tell(News::Event(event.clone()));
+    world.answer_last(Ok(Reply::Stat(stat())));
+
+    let lost = HandleEvent::EventsLost(LossCause::FailOver { cell, epoch });
+    let expected = [&lost, &HandleEvent::Happened(event), &lost];
+    assert_eq!(told_to(&world, listener), expected, "and again, since others may have been missing after it");
+}
+
+#[test]
+fn a_lock_that_comes_after_the_loss_of_its_cell_is_given_back_and_its_caller_never_has_it() {
+    let mut world = World::new();
+    let handle = world.open(F, Use::WriteAndLock);
+    let call = world.acquire(handle);
+    let number = world.asked.last().expect("asked").number;
+    world.tell(News::CellLost { cell: CellName::new("a") });
+
+    world.answer(number, granted(9));
+
+    assert_eq!(world.code(call), Some(ErrorCode::SessionExpired));
+    assert_eq!(world.last(), "close");
 }
 
 #[test]
@@ -128,7 +162,7 @@ fn a_handle_whose_node_is_gone_at_the_new_master_is_invalid() {
 
     world.answer_last(Err(ErrorCode::StaleHandle));
 
-    assert_eq!(code(told_to(&world, listener)[1]), Some(ErrorCode::StaleHandle));
+    assert_eq!(code(told_to(&world, listener)[0]), Some(ErrorCode::StaleHandle));
 }
 
 #[test]

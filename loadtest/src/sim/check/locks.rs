@@ -1,6 +1,7 @@
 //! P-LOCK and P-SEQ: those who believe that they hold a lock may do so together; and nothing is done under a sequencer
 //! once a newer acquisition stands.
 
+use hasp_proto::name::Name;
 use hasp_proto::node::LockMode;
 use hasp_proto::request::Reply;
 
@@ -9,23 +10,41 @@ use super::super::world::World;
 use super::Findings;
 use super::reads::describe;
 
+/// A lock that somebody believes to hold.
+#[derive(Clone, Debug)]
+pub struct Believed {
+    /// Of which node.
+    pub name: Name,
+    /// Who.
+    pub client: usize,
+    /// How.
+    pub mode: LockMode,
+    /// Of the acquisition.
+    pub lock_generation: u64,
+}
+
 impl World {
     /// To be called when somebody may have begun to believe that a lock is held.
     pub fn check_locks(&mut self) {
-        let held = self.believed_locks();
-        for (at, (name, client, mode, generation)) in held.iter().enumerate() {
-            for (other_name, other, other_mode, other_generation) in &held[at + 1..] {
-                let is_shared = *mode == LockMode::Shared && *other_mode == LockMode::Shared;
-                self.counts.checks += 1;
-                if name == other_name && client != other && !is_shared {
-                    self.break_promise(format!(
-                        "P-LOCK: c{} holds {name} {mode:?} of generation {generation}, and c{} {other_mode:?} of generation \
-                         {other_generation}",
-                        client + 1,
-                        other + 1
-                    ));
-                }
-            }
+        let mut findings = Findings::default();
+        check_together(&self.believed_locks(), &mut findings);
+        self.counts.checks += findings.checks;
+        findings.broken.into_iter().for_each(|what| self.break_promise(what));
+    }
+}
+
+/// Whoever holds one lock at the same moment may do so together.
+pub fn check_together(held: &[Believed], findings: &mut Findings) {
+    for (at, one) in held.iter().enumerate() {
+        for other in &held[at + 1..] {
+            let is_shared = one.mode == LockMode::Shared && other.mode == LockMode::Shared;
+            let may_be = one.name != other.name || one.client == other.client || is_shared;
+            findings.expect(may_be, || {
+                let who = |it: &Believed| {
+                    format!("c{} {:?} under generation {}", it.client + 1, it.mode, it.lock_generation)
+                };
+                format!("P-LOCK: {} is held by {} and by {}", one.name, who(one), who(other))
+            });
         }
     }
 }
@@ -39,14 +58,9 @@ pub fn check(history: &History, findings: &mut Findings) {
             continue;
         };
         let Some(position) = asked.told.as_ref().and_then(|told| told.position.as_ref()) else { continue };
-        let Some(truth) =
-            history.truths.values().find(|truth| truth.versions[lock].iter().any(|it| it.node.is_some()))
-        else {
+        let Some(truth) = history.truth(position).filter(|truth| !truth.versions[lock].is_empty()) else {
             continue;
         };
-        if !truth.state.position().cell.eq(&position.cell) {
-            continue;
-        }
         let current = truth.node_at(lock, position.index).map(|(stat, _)| stat.lock_generation.0);
         findings.expect(current == Some(*lock_generation), || {
             format!(

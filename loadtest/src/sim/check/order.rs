@@ -14,6 +14,7 @@ use hasp_proto::request::Reply;
 
 use super::super::clock::Moment;
 use super::super::history::{Asked, History, What};
+use super::super::script;
 use super::Findings;
 
 /// All that is known of one value.
@@ -30,7 +31,7 @@ pub fn check(history: &History, findings: &mut Findings) {
     let mut by_name: BTreeMap<&Name, Vec<&Asked>> = BTreeMap::new();
     for asked in &history.asked {
         let is_of_file = asked.name.parent().is_none_or(|parent| parent.component() != "d");
-        if is_of_file && asked.name.component() != "d" {
+        if is_of_file && asked.name.component() != "d" && !script::is_acl_file(&asked.name) {
             by_name.entry(&asked.name).or_default().push(asked);
         }
     }

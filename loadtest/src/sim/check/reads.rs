@@ -23,7 +23,7 @@ pub fn check(history: &History, findings: &mut Findings) {
         let Some(truth) = history.truth(position) else { continue };
         if is_read(asked, result) {
             check_value(asked, position, truth, findings);
-            check_time(asked, position, truth, &acknowledged, findings);
+            check_time(asked, position, truth, &acknowledged, findings, ("P-LIN", "was acknowledged"));
             let before = seen.get(&(asked.client, asked.life, position.cell.clone()));
             findings.expect(before.is_none_or(|before| !position.is_before(before)), || {
                 format!("P-MONO: {} saw {position} after {}", describe(asked), before.expect("there is one"))
@@ -45,7 +45,8 @@ pub fn describe(asked: &Asked) -> String {
     format!("{:?} of {} by c{} {from}[{} ..{end}]", asked.what, asked.name, asked.client + 1, asked.begun)
 }
 
-fn is_read(asked: &Asked, result: &Result<Reply, ErrorCode>) -> bool {
+/// Whether an answer shows what there is, without changing it.
+pub fn is_read(asked: &Asked, result: &Result<Reply, ErrorCode>) -> bool {
     match result {
         Ok(Reply::Contents { .. } | Reply::Stat(_) | Reply::Children { .. }) => true,
         Ok(Reply::Opened { created, .. }) => !created,
@@ -91,12 +92,14 @@ fn children_of<'a>(truth: &'a Truth, directory: &'a Name) -> impl Iterator<Item 
     truth.versions.keys().filter(move |name| name.parent().as_ref() == Some(directory))
 }
 
-fn check_time(
+/// An answer shows of each name that it is about at least what was known before it was asked.
+pub fn check_time(
     asked: &Asked,
     position: &Position,
     truth: &Truth,
     acknowledged: &Acknowledged,
     findings: &mut Findings,
+    (promise, how): (&str, &str),
 ) {
     let names: Vec<&Name> = match asked.what {
         // The locks of children are not in a listing.
@@ -108,34 +111,48 @@ fn check_time(
         let (shown, done) = (truth.count_at(name, position.index), truth.count_at(name, index));
         findings.expect(shown >= done, || {
             format!(
-                "P-LIN: {} shows {name} as of index {}, but a change at {index} was acknowledged before it began",
-                describe(asked),
-                position.index
+                "{promise}: {} shows {name} as of {position}, but a change at index {index} {how} before it began",
+                describe(asked)
             )
         });
     }
 }
 
 /// The highest index of a change of each name that had been acknowledged by some moment.
-struct Acknowledged {
+pub struct Acknowledged {
     /// In the order of time, the index growing: of contents and nodes, and of everything.
     by_name: BTreeMap<Name, [Vec<(Moment, u64)>; 2]>,
 }
 
+/// That somebody knows that a change of a name has been made.
+struct Known<'a> {
+    at: Moment,
+    name: &'a Name,
+    index: u64,
+    /// Of its lock only.
+    is_lock: bool,
+}
+
 impl Acknowledged {
-    fn of(history: &History) -> Self {
-        let mut all: Vec<(Moment, &Name, u64, bool)> = history
-            .asked
-            .iter()
-            .filter(|asked| asked.has_changed())
-            .filter_map(|asked| {
-                let is_lock = matches!(asked.what, What::Acquire(_));
-                Some((asked.told.as_ref()?.at, &asked.name, asked.index()?, is_lock))
-            })
-            .collect();
-        all.sort_by_key(|(at, ..)| *at);
+    /// By the answers to those who made the changes.
+    pub fn of(history: &History) -> Self {
+        let known = |asked| -> Option<Known<'_>> {
+            let Asked { name, what, told, .. }: &Asked = asked;
+            let is_lock = matches!(what, What::Acquire(_));
+            Some(Known { at: told.as_ref()?.at, name, index: asked.index()?, is_lock })
+        };
+        Self::collect(history.asked.iter().filter(|asked| asked.has_changed()).filter_map(known).collect())
+    }
+
+    /// By the facts that somebody was told of: when, which name, at which index, and whether it is about its lock only.
+    pub fn by_events<'a>(told: impl Iterator<Item = (Moment, &'a Name, u64, bool)>) -> Self {
+        Self::collect(told.map(|(at, name, index, is_lock)| Known { at, name, index, is_lock }).collect())
+    }
+
+    fn collect(mut all: Vec<Known<'_>>) -> Self {
+        all.sort_by_key(|known| known.at);
         let mut by_name: BTreeMap<Name, [Vec<(Moment, u64)>; 2]> = BTreeMap::new();
-        for (at, name, index, is_lock) in all {
+        for Known { at, name, index, is_lock } in all {
             let [contents, everything] = by_name.entry(name.clone()).or_default();
             for list in std::iter::once(everything).chain((!is_lock).then_some(contents)) {
                 let highest = list.last().map_or(index, |(_, last)| index.max(*last));
@@ -145,7 +162,8 @@ impl Acknowledged {
         Self { by_name }
     }
 
-    fn before(&self, name: &Name, moment: Moment, contents_only: bool) -> Option<u64> {
+    /// The highest index known of a name before that moment; of its lock too, or not.
+    pub fn before(&self, name: &Name, moment: Moment, contents_only: bool) -> Option<u64> {
         let list = &self.by_name.get(name)?[usize::from(!contents_only)];
         let count = list.partition_point(|(at, _)| *at < moment);
         Some(list[..count].last()?.1)

@@ -1,20 +1,36 @@
-//! That each promise, broken by hand, is seen.
+//! That each promise, broken by hand, is seen; and that its good neighbour passes.
+
+mod acl;
+mod bounded;
+mod delay;
+mod events;
+mod handles;
+mod leases;
+mod locks;
+mod states;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use hasp_cell::state::State;
 use hasp_proto::id::{CellName, Epoch, Generation, Instance};
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, NodeKind, Stat};
 use hasp_proto::position::Position;
-use hasp_proto::request::Reply;
+use hasp_proto::request::{Reply, Use};
 
 use super::super::clock::Moment;
 use super::super::history::{Asked, Told, Truth, Version, What};
 use super::*;
 
 const FILE: &str = "/ls/dev/f0";
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn at(index: u64) -> Position {
+    Position { cell: CellName::new("a"), epoch: Epoch(1), index }
+}
 
 fn stat(generation: u64) -> Stat {
     Stat {
@@ -35,22 +51,31 @@ fn version(index: u64, contents: &'static str) -> Version {
     Version { index, at: Moment(index), node }
 }
 
-/// The file was `a`, `b` and `c`, written by the commands of these indices.
-fn truth(versions: Vec<Version>) -> History {
-    let name = Name::parse(FILE).unwrap();
-    let truth = Truth { state: State::default(), versions: BTreeMap::from([(name, versions)]) };
-    History { asked: Vec::new(), truths: BTreeMap::from([(CellName::new("a"), truth)]) }
+/// What was committed of these names, in the only cell there is.
+fn history_of(versions: impl IntoIterator<Item = (&'static str, Vec<Version>)>) -> History {
+    let versions = versions.into_iter().map(|(text, versions)| (name(text), versions)).collect();
+    let truth = Truth { versions, ..Truth::default() };
+    History { truths: BTreeMap::from([(CellName::new("a"), truth)]), ..History::default() }
 }
 
+fn truth(versions: Vec<Version>) -> History {
+    history_of([(FILE, versions)])
+}
+
+/// The file was `a`, `b` and `c`, written by the commands of these indices.
 fn file() -> History {
     truth(vec![version(10, "a"), version(20, "b"), version(30, "c")])
 }
 
 fn asked(client: usize, what: What, times: (u64, u64), index: u64, reply: Reply) -> Asked {
-    let position = Position { cell: CellName::new("a"), epoch: Epoch(1), index };
-    let told = Told { at: Moment(times.1), is_cached: false, position: Some(position), result: Ok(reply) };
-    let name = Name::parse(FILE).unwrap();
-    Asked { client, life: 1, name, what, begun: Moment(times.0), told: Some(told) }
+    let told = Told { at: Moment(times.1), is_cached: false, position: Some(at(index)), result: Ok(reply) };
+    let r#use = match what {
+        What::Read | What::Stat | What::List | What::Open => Use::Read,
+        What::SetAcl(_) => Use::ChangeAcl,
+        _ => Use::WriteAndLock,
+    };
+    let (name, begun, told) = (name(FILE), Moment(times.0), Some(told));
+    Asked { client, life: 1, name, r#use, instance: Some(Instance(1)), what, begun, told }
 }
 
 fn read(client: usize, times: (u64, u64), index: u64, generation: u64, contents: &'static str) -> Asked {
@@ -65,10 +90,18 @@ fn write(client: usize, times: (u64, u64), index: u64, contents: &'static str) -
     asked(client, what, times, index, reply)
 }
 
-/// What is found in the history of a file with these calls.
-fn found(mut history: History, calls: Vec<Asked>) -> Vec<String> {
+/// What one checker finds in a history with these calls.
+fn found_by(check: fn(&History, &mut Findings), mut history: History, calls: Vec<Asked>) -> Vec<String> {
+    let mut findings = Findings::default();
     history.asked = calls;
-    super::history(&history).broken
+    check(&history, &mut findings);
+    findings.broken
+}
+
+/// What all checkers find.
+fn found(history: History, calls: Vec<Asked>) -> Vec<String> {
+    let all = |history: &History, findings: &mut Findings| *findings = super::history(history);
+    found_by(all, history, calls)
 }
 
 fn finds(history: History, calls: Vec<Asked>, what: &str) {

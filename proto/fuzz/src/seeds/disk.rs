@@ -30,11 +30,11 @@ pub fn peers() -> Vec<Named> {
     let mut append = vec![
         addressed(),
         Field::bytes(2, vote()),
-        Field::bytes(3, log_id(2, 4)),
+        Field::bytes(3, log_id(1, 1)),
         Field::bytes(4, log_id(2, 3)),
-        Field::bytes(5, first.payload.clone()),
     ];
     append.extend(entries.iter().map(|entry| Field::bytes(5, entry.payload.clone())));
+    let begin = [addressed(), Field::bytes(2, vote()), Field::bytes(5, first.payload.clone())];
     let request = [addressed(), Field::bytes(2, vote()), Field::bytes(3, log_id(2, 4)), Field::varint(4, 1)];
     let answer = [Field::bytes(1, vote()), Field::varint(2, 1), Field::bytes(3, log_id(2, 4))];
     let transfer = [addressed(), Field::bytes(2, vote()), Field::varint(3, 2), Field::bytes(4, log_id(2, 4))];
@@ -48,6 +48,7 @@ pub fn peers() -> Vec<Named> {
     };
     vec![
         ("append", of(PeerMessage::Append, message(append))),
+        ("append-first", of(PeerMessage::Append, message(begin))),
         (
             "matching",
             of(

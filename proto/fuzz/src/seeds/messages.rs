@@ -98,7 +98,8 @@ pub fn hello_of(key: [u8; 16], role: Role, claim: u64) -> Up {
         key: SessionKey::new(key),
         role,
         principal: "someone".into(),
-        resume: false,
+        known_since: Some(Claim(3)),
+        next_request: RequestNumber(7),
         claim: Claim(claim),
         advertise: if role.is_tier() { "host:1".into() } else { String::new() },
     })

@@ -2,12 +2,14 @@
 //!
 //! It is as unkind as a real one may be: contents are lost unless the file was synced, names
 //! unless their directory was, and after a failed sync the data it was about never becomes
-//! durable although later syncs succeed, as on Linux. Never blocks, needs no threads.
+//! durable although later syncs succeed, as on Linux. It may be full for a while, slow to sync, and
+//! leave a part of what was not synced. Never blocks, needs no threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -40,6 +42,7 @@ struct State {
     next_file: u64,
     crashes: u64,
     bytes_max: Option<usize>,
+    sync_delay: Duration,
     fault: Option<(Operation, io::ErrorKind)>,
 }
 
@@ -52,6 +55,19 @@ struct Contents {
     is_lost: bool,
 }
 
+impl Contents {
+    fn tear(&mut self, per_mille: usize) {
+        let is_longer = self.bytes.starts_with(&self.durable) && !self.is_lost;
+        let torn = if is_longer { (self.bytes.len() - self.durable.len()) * per_mille / 1_000 } else { 0 };
+        self.bytes.truncate(self.durable.len() + torn);
+        if torn == 0 {
+            self.bytes = self.durable.clone();
+        }
+        self.durable = self.bytes.clone();
+        self.is_lost = false;
+    }
+}
+
 impl MemDisk {
     /// An empty disk.
     pub fn new() -> Self {
@@ -60,14 +76,19 @@ impl MemDisk {
 
     /// Power loss: keeps only what was synced. Files open until then give errors for ever.
     pub fn crash(&self) {
+        self.crash_torn(0);
+    }
+
+    /// As [`crash`](Self::crash), but of what was written at a file's end and not synced the first bytes survive: so
+    /// many of a thousand.
+    pub fn crash_torn(&self, per_mille: usize) {
         let mut state = self.state();
         state.crashes += 1;
         state.names = state.durable_names.clone();
         let named: BTreeSet<u64> = state.names.values().copied().collect();
         state.files.retain(|id, _| named.contains(id));
         for file in state.files.values_mut() {
-            file.bytes = file.durable.clone();
-            file.is_lost = false;
+            file.tear(per_mille);
         }
     }
 
@@ -84,6 +105,16 @@ impl MemDisk {
     /// Writes that would make all files together larger than this find the disk full.
     pub fn limit(&self, bytes_max: usize) {
         self.state().bytes_max = Some(bytes_max);
+    }
+
+    /// Ends [`limit`](Self::limit).
+    pub fn make_room(&self) {
+        self.state().bytes_max = None;
+    }
+
+    /// From now on a sync of a file takes so long.
+    pub fn set_sync_delay(&self, delay: Duration) {
+        self.state().sync_delay = delay;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -264,7 +295,14 @@ impl DiskFile for MemFile {
     }
 
     fn sync(&mut self) -> DiskFuture<'_, ()> {
-        done(self.state().and_then(|mut state| state.sync(self.id)))
+        let delay = self.disk.state().sync_delay;
+        if delay.is_zero() {
+            return done(self.state().and_then(|mut state| state.sync(self.id)));
+        }
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            self.state().and_then(|mut state| state.sync(self.id))
+        })
     }
 }
 
@@ -357,6 +395,47 @@ mod tests {
         let error = file.write(Bytes::from_static(b"5")).await.unwrap_err();
 
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_was_full_takes_more_once_there_is_room() {
+        let disk = disk().await;
+        disk.limit(0);
+        let mut file = disk.append(path()).await.unwrap();
+        file.write(Bytes::from_static(b"1")).await.unwrap_err();
+
+        disk.make_room();
+
+        file.write(Bytes::from_static(b"1")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_torn_file_keeps_what_was_synced_and_a_part_of_the_rest() {
+        let disk = disk().await;
+        let mut file = put(&disk, "kept").await;
+        file.sync().await.unwrap();
+        disk.sync_dir(Path::new(DIR)).await.unwrap();
+        put(&disk, "-torn").await;
+
+        disk.crash_torn(500);
+
+        assert_eq!(read(&disk).await.unwrap(), "kept-t");
+        disk.crash();
+        assert_eq!(read(&disk).await.unwrap(), "kept-t");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_sync_is_not_durable_before_its_time() {
+        let disk = disk().await;
+        disk.set_sync_delay(Duration::from_millis(100));
+        let mut file = put(&disk, "slow").await;
+        disk.sync_dir(Path::new(DIR)).await.unwrap();
+
+        let early = tokio::time::timeout(Duration::from_millis(99), file.sync()).await;
+
+        assert!(early.is_err());
+        disk.crash();
+        assert_eq!(read(&disk).await.unwrap(), "");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ const CHILD_BYTES: usize = 192;
 /// Bytes of a decision besides the principal.
 const DECISION_BYTES: usize = 48;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) data: Option<Data>,
     pub(super) lock: Option<Lock>,
@@ -33,7 +33,7 @@ pub(super) struct Entry {
     pub(super) weight: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Data {
     /// Its lock generation means nothing.
     pub(super) stat: Stat,
@@ -42,13 +42,13 @@ pub(super) struct Data {
     pub(super) position: Position,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lock {
     pub(super) generation: Generation,
     pub(super) position: Position,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct KeptListing {
     pub(super) listing: Listing,
     /// Of the directory, if it was read by a handle.
@@ -58,7 +58,7 @@ pub(super) struct KeptListing {
 }
 
 /// Who is known to be in an ACL, by whose word.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Decisions {
     by_cell: BTreeMap<CellName, BTreeSet<Box<str>>>,
     bytes: usize,

@@ -15,7 +15,7 @@ use super::Step;
 /// Items with a floor of their own.
 pub(super) const FLOORS_MAX: usize = 4_096;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Floors {
     items: BTreeMap<Item, (CellName, Floor)>,
     /// Items by when they were voided last.

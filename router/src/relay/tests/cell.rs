@@ -153,7 +153,7 @@ impl Cell {
             match self.core.poll_output()? {
                 Output::Send(connection, down) => return Some(Ok((connection, down))),
                 Output::Close(connection) => return Some(Err(connection)),
-                Output::Admit(connection, _, hello) if hello.resume => {
+                Output::Admit(connection, _, hello) if hello.known_since.is_some() => {
                     self.core.refuse(connection, ErrorCode::SessionExpired.because("unknown here"));
                 }
                 Output::Admit(connection, ..) => self.core.admit(now, connection),
@@ -194,7 +194,8 @@ impl Cell {
             _ => Ok(()),
         });
         if let Err(error) = result {
-            return self.core.answer(via, Answer::plain(request.number, Err(error)));
+            let position = Some(self.position());
+            return self.core.answer(via, Answer { position, ..Answer::plain(request.number, Err(error)) });
         }
         let client = request.on_behalf.as_ref().map_or((via, request.number), |it| (it.session, it.number));
         if let Some(kept) = self.kept.get(&client) {

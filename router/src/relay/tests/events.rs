@@ -1,6 +1,7 @@
 //! Events of nodes on their way through a relay.
 
 use hasp_proto::client::Event;
+use hasp_proto::error::ErrorCode;
 use hasp_proto::event::{EventKind, EventMask, HandleId, NodeEvent};
 use hasp_proto::handle::HandleToken;
 use hasp_proto::id::{Instance, RequestNumber};
@@ -125,6 +126,39 @@ fn events_lost_above_are_lost_to_all_who_subscribed_in_that_cell() {
     world.run_for(50);
 
     assert_eq!((lost(&world, listens), lost(&world, other)), (1, 0));
+}
+
+#[test]
+fn after_a_fail_over_only_handles_that_the_new_master_took_hear_of_events() {
+    let mut world = World::new(&["p"]);
+    let (shows, shows_not, is_denied) =
+        (world.add_client(&["p"]), world.add_client(&["p"]), world.add_client(&["p"]));
+    let handles =
+        [shows, shows_not, is_denied].map(|it| listening(&mut world, it, &[EventKind::ContentsModified]));
+    let now = world.now;
+    world.cell("a").fail_over(now);
+    world.run_for(5_000);
+
+    world.ask(shows, Op::Refresh(handles[0].clone()));
+    world.cell("a").refuses = Some(("refresh", ErrorCode::PermissionDenied));
+    world.ask(is_denied, Op::Refresh(handles[2].clone()));
+    happens(&mut world, EventKind::ContentsModified, None);
+
+    assert_eq!([shows, shows_not, is_denied].map(|client| heard(&world, client)), [1, 0, 0]);
+}
+
+#[test]
+fn a_handle_that_its_cell_does_not_take_any_more_hears_of_nothing() {
+    let mut world = World::new(&["p"]);
+    let (client, other) = (world.add_client(&["p"]), world.add_client(&["p"]));
+    let handle = listening(&mut world, client, &[EventKind::ContentsModified]);
+    listening(&mut world, other, &[EventKind::ContentsModified]);
+
+    world.cell("a").refuses = Some(("refresh", ErrorCode::PermissionDenied));
+    world.ask(client, Op::Refresh(handle));
+    happens(&mut world, EventKind::ContentsModified, None);
+
+    assert_eq!((heard(&world, client), heard(&world, other)), (0, 1));
 }
 
 #[test]

@@ -15,15 +15,20 @@ fn operation(client: usize, begun: u64, call: Call, end: Option<(u64, Answer)>) 
 
 fn write(begun: u64, ended: u64, contents: &str, previous: u64, generation: u64) -> Operation {
     let answer = Answer::Written { generation, previous, position: at(generation * 10) };
-    operation(1, begun, Call::Write { contents: contents.into() }, Some((ended, answer)))
+    operation(1, begun, Call::Write { contents: contents.into(), guard: None }, Some((ended, answer)))
 }
 
 fn unanswered(begun: u64, contents: &str) -> Operation {
-    operation(2, begun, Call::Write { contents: contents.into() }, None)
+    operation(2, begun, Call::Write { contents: contents.into(), guard: None }, None)
 }
 
 fn refused(begun: u64, contents: &str) -> Operation {
-    operation(2, begun, Call::Write { contents: contents.into() }, Some((begun + 5, Answer::Refused)))
+    operation(
+        2,
+        begun,
+        Call::Write { contents: contents.into(), guard: None },
+        Some((begun + 5, Answer::Refused)),
+    )
 }
 
 fn read(client: usize, begun: u64, ended: u64, contents: &str, generation: u64) -> Operation {
@@ -224,4 +229,72 @@ fn who_follows_a_lost_holder_waits_out_the_lock_delay() {
 
     check(check_exclusive_holders(&[lost.clone(), hold(2, 2, 150, 160, HoldEnd::Open)]), None);
     check(check_exclusive_holders(&[lost, hold(2, 2, 149, 160, HoldEnd::Open)]), Some("lock-delay of 100ms"));
+}
+
+#[test]
+fn a_read_of_what_was_replaced_before_it_has_no_place_in_any_order() {
+    let good = vec![
+        write(0, 5, "x", 1, 2),
+        write(10, 15, "y", 2, 3),
+        read(2, 11, 14, "x", 2),
+        read(2, 20, 25, "y", 3),
+    ];
+    check(check_zones(&good), None);
+
+    let stale = vec![
+        write(0, 5, "x", 1, 2),
+        write(10, 15, "y", 2, 3),
+        read(2, 16, 20, "x", 2),
+        read(3, 12, 17, "y", 3),
+    ];
+    check(check_zones(&stale), Some("\"y\" happened while \"x\" was current"));
+
+    let both = vec![
+        write(0, 5, "x", 1, 2),
+        write(10, 15, "y", 2, 3),
+        read(2, 20, 25, "x", 2),
+        read(3, 20, 25, "y", 3),
+    ];
+    check(check_zones(&both), Some("current"));
+
+    let invented = vec![write(0, 5, "x", 1, 2), read(2, 16, 20, "z", 9)];
+    check(check_zones(&invented), Some("which nobody wrote"));
+}
+
+#[test]
+fn an_unanswered_write_may_have_happened_or_not_but_not_before_it_began() {
+    let seen =
+        vec![write(0, 5, "x", 1, 2), unanswered(6, "z"), read(3, 20, 25, "z", 3), read(3, 30, 35, "z", 3)];
+    check(check_zones(&seen), None);
+    check(check_zones(&[write(0, 5, "x", 1, 2), unanswered(6, "z"), read(3, 20, 25, "x", 2)]), None);
+
+    let gone =
+        vec![unanswered(6, "z"), read(3, 20, 25, "z", 3), write(30, 31, "x", 3, 4), read(3, 40, 45, "z", 3)];
+    check(check_zones(&gone), Some("while \"z\" was current"));
+}
+
+#[test]
+fn a_guarded_write_takes_effect_while_its_acquisition_stands() {
+    let guarded = |index: u64, generation: u64| {
+        let mut operation = moved(write(0, 5, "x", 1, 2), index);
+        operation.call = Call::Write { contents: "x".into(), guard: Some(generation) };
+        vec![operation]
+    };
+    let holds = [hold_at(7, 10), hold_at(8, 20)];
+
+    check(check_guarded(&guarded(15, 7), &holds), None);
+    check(check_guarded(&guarded(25, 8), &holds), None);
+    check(check_guarded(&guarded(25, 7), &holds), Some("generation 8 was acquired"));
+    check(check_guarded(&guarded(9, 7), &holds), Some("generation 7 was acquired"));
+}
+
+fn hold_at(generation: u64, index: u64) -> Hold {
+    Hold {
+        client: 1,
+        generation,
+        position: at(index),
+        granted: Moment(index),
+        believed_until: None,
+        end: HoldEnd::Open,
+    }
 }

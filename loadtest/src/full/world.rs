@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hasp_cell::replica::memory_log::MemoryDisk;
@@ -21,55 +20,40 @@ use hasp_rt::disk::MemDisk;
 use hasp_rt::rng::{Rng, Seeds};
 use hasp_rt::tasks::Tasks;
 use hasp_rt::transport::SimTransport;
-use tokio::sync::Notify;
 use turmoil::Sim;
 
-use crate::history::Moment;
-use crate::journal::{Journal, Pages};
+use super::history::Moment;
+use super::journal::{Journal, Pages};
 
 const PORT: u16 = 7000;
 /// Between two steps of the simulated network.
 const TICK: Duration = Duration::from_millis(5);
 /// Two clocks of a run differ by less than the clock-rate bound of 10,000.
 const SKEW_PPM: u64 = 4_500;
-/// Few entries, so that snapshots and cut logs are common.
-const SNAPSHOT_AFTER: u64 = 50;
-/// So few that a replica that was away for a while needs the snapshot.
-const KEEP_AFTER_SNAPSHOT: u64 = 20;
+/// How often a replica is looked at from outside.
+const WATCH: Duration = Duration::from_millis(10);
 
-/// Runs a scenario with each of its usual seeds, or with those that `HASP_SIM_SEEDS` says (`7` or `0..30`).
-pub fn for_seeds(usual: impl IntoIterator<Item = u64>, scenario: impl Fn(u64)) {
-    log_if_asked();
-    let mut failed = Vec::new();
-    for seed in asked().unwrap_or_else(|| usual.into_iter().collect()) {
-        // All seeds are tried: which of them fail says more than the first.
-        if std::panic::catch_unwind(AssertUnwindSafe(|| scenario(seed))).is_err() {
-            failed.push(seed);
-        }
-    }
-    assert!(failed.is_empty(), "failing seeds: {failed:?}");
+/// How many machines of each kind, and their limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Replicas of the cell.
+    pub replicas: usize,
+    /// Proxies before it.
+    pub proxies: usize,
+    /// Log entries between snapshots.
+    pub snapshot_after: u64,
+    /// Log entries kept behind a snapshot.
+    pub keep_after_snapshot: u64,
+    /// What proxies grant.
+    pub proxy_lease: Duration,
 }
 
-fn asked() -> Option<Vec<u64>> {
-    let text = std::env::var("HASP_SIM_SEEDS").ok()?;
-    let number = |text: &str| text.parse::<u64>().expect("HASP_SIM_SEEDS is N or N..M");
-    Some(match text.split_once("..") {
-        Some((from, to)) => (number(from)..number(to)).collect(),
-        None => vec![number(&text)],
-    })
-}
-
-fn log_if_asked() {
-    struct SimulatedTime;
-    impl tracing_subscriber::fmt::time::FormatTime for SimulatedTime {
-        fn format_time(&self, out: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
-            write!(out, "{:>9.3}", turmoil::sim_elapsed().unwrap_or_default().as_secs_f64())
-        }
-    }
-    if std::env::var("RUST_LOG").is_ok() {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        // Another scenario may have set it already.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_timer(SimulatedTime).try_init();
+impl Shape {
+    /// So many machines. Few entries between snapshots, so that snapshots and cut logs are common, and so few behind them
+    /// that a replica that was away for a while needs the snapshot.
+    pub fn of(replicas: usize, proxies: usize) -> Self {
+        let proxy_lease = LeaseTerms::default().lease;
+        Self { replicas, proxies, snapshot_after: 50, keep_after_snapshot: 20, proxy_lease }
     }
 }
 
@@ -106,8 +90,36 @@ struct Replica {
     log: MemoryDisk,
     files: MemDisk,
     is_master: Arc<AtomicBool>,
-    stop: Arc<Notify>,
+    /// It is told to hand over and end.
+    is_leaving: Arc<AtomicBool>,
     has_stopped: Arc<AtomicBool>,
+    /// Its disk has been full since its start: it may go out of service.
+    may_fail: Arc<AtomicBool>,
+    /// The index that it has applied and the checksum of its state there, if somebody asked for them.
+    digest: Arc<Mutex<Option<(u64, u64)>>>,
+    wants_digest: Arc<AtomicBool>,
+    journal: Journal,
+}
+
+impl Replica {
+    fn new(files: MemDisk, journal: Journal) -> Self {
+        Self {
+            log: MemoryDisk::default(),
+            files,
+            is_master: Arc::default(),
+            is_leaving: Arc::default(),
+            has_stopped: Arc::default(),
+            may_fail: Arc::default(),
+            digest: Arc::default(),
+            wants_digest: Arc::default(),
+            journal,
+        }
+    }
+
+    fn set_sync_delay(&self, delay: Duration) {
+        self.log.set_sync_delay(delay);
+        self.files.set_sync_delay(delay);
+    }
 }
 
 /// One cell, its proxies, and the hosts of their clients.
@@ -116,14 +128,22 @@ pub struct World {
     seed: u64,
     rng: Rng,
     map: PartitionMap,
+    shape: Shape,
     replicas: BTreeMap<String, Replica>,
     hosts: Vec<String>,
+    last_master: Option<String>,
+    /// What the clients were told, and what happened.
     pub journal: Journal,
 }
 
 impl World {
     /// Replicas of cell `a` named `replica-1` and so on, and proxies `proxy-1` and so on.
     pub fn new(seed: u64, replicas: usize, proxies: usize) -> Self {
+        Self::shaped(seed, Shape::of(replicas, proxies), Journal::default())
+    }
+
+    /// The same with other limits, and a journal that somebody else reads too.
+    pub fn shaped(seed: u64, shape: Shape, journal: Journal) -> Self {
         let mut builder = turmoil::Builder::new();
         builder
             .rng_seed(seed)
@@ -133,7 +153,7 @@ impl World {
             .max_message_latency(Duration::from_millis(20))
             .tcp_capacity(65_536)
             .enable_random_order();
-        let names: Vec<String> = (1..=replicas).map(|id| format!("replica-{id}")).collect();
+        let names: Vec<String> = (1..=shape.replicas).map(|id| format!("replica-{id}")).collect();
         let cells = [(CellName::new("a"), names.iter().map(|name| address(name)).collect())];
         let map = PartitionMap::new(1, "dev", [("/ls/dev", "a")], cells.into()).expect("a good map");
         let mut world = Self {
@@ -141,14 +161,16 @@ impl World {
             seed,
             rng: Seeds::from_seed(seed).stream("faults"),
             map,
+            shape,
             replicas: BTreeMap::new(),
             hosts: Vec::new(),
-            journal: Journal::default(),
+            last_master: None,
+            journal,
         };
         for (id, name) in (1..).zip(&names) {
             world.add_replica(id, name);
         }
-        for place in 1..=proxies {
+        for place in 1..=shape.proxies {
             world.add_proxy(&format!("proxy-{place}"));
         }
         world
@@ -167,19 +189,12 @@ impl World {
 
     fn add_replica(&mut self, id: u64, name: &str) {
         let habitat = self.habitat(name, None);
-        let (log, is_master) = (MemoryDisk::default(), Arc::new(AtomicBool::new(false)));
         let config = CellConfig {
-            snapshot_after: SNAPSHOT_AFTER,
-            keep_after_snapshot: KEEP_AFTER_SNAPSHOT,
+            snapshot_after: self.shape.snapshot_after,
+            keep_after_snapshot: self.shape.keep_after_snapshot,
             ..CellConfig::new(CellName::new("a"), id, &listen(), PathBuf::from("/data"), self.map.clone())
         };
-        let replica = Replica {
-            log: log.clone(),
-            files: habitat.disk.clone(),
-            is_master,
-            stop: Arc::default(),
-            has_stopped: Arc::default(),
-        };
+        let replica = Replica::new(habitat.disk.clone(), self.journal.clone());
         let at_start = replica.clone();
         self.replicas.insert(name.to_owned(), replica);
         self.sim.host(name, move || run_replica(config.clone(), habitat.env(), at_start.clone()));
@@ -193,7 +208,7 @@ impl World {
             advertise: Some(address(name)),
             map: self.map.clone(),
             admin: None,
-            terms: LeaseTerms::default(),
+            terms: LeaseTerms { lease: self.shape.proxy_lease },
         };
         self.sim.host(name, move || run_proxy(config.clone(), habitat.env()));
     }
@@ -221,7 +236,16 @@ impl World {
     {
         let skew = self.skew();
         let habitat = self.habitat(name, Some(skew));
-        self.sim.host(name, move || work(habitat.env()));
+        self.sim.host(name, move || {
+            let env = habitat.env();
+            let work = work(env.clone());
+            async move {
+                tokio::select! {
+                    done = work => done,
+                    failure = env.tasks.failed() => Err(failure.into()),
+                }
+            }
+        });
     }
 
     fn skew(&mut self) -> u64 {
@@ -238,18 +262,39 @@ impl World {
         Duration::from_millis(from + self.rng.below(to - from + 1))
     }
 
+    /// The present moment.
     pub fn now(&self) -> Moment {
         Moment(u64::try_from(self.sim.elapsed().as_millis()).expect("runs last minutes"))
     }
 
-    /// One step of the network. Whether all clients are done.
-    fn step(&mut self) -> bool {
-        match self.sim.step() {
+    /// One step of the network. Whether all clients are done, but for those on mortal hosts.
+    pub fn step(&mut self) -> bool {
+        let is_done = match self.sim.step() {
             Ok(is_done) => is_done,
             Err(error) => panic!("seed {} at {}: {error}", self.seed, self.now()),
+        };
+        let master = self.master();
+        if master != self.last_master {
+            if let Some(name) = &master {
+                self.journal.elected();
+                self.tell(&format!("{name} is master"));
+            }
+            self.last_master = master;
         }
+        is_done
     }
 
+    /// Notes what happens to the world.
+    pub fn tell(&self, what: &str) {
+        self.journal.tell_at(self.sim.elapsed(), what);
+    }
+
+    /// Since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.sim.elapsed()
+    }
+
+    /// Lets the world go on for so long.
     pub fn run_for(&mut self, duration: Duration) {
         let end = self.sim.elapsed() + duration;
         while self.sim.elapsed() < end {
@@ -302,28 +347,53 @@ impl World {
         self.master().expect("just seen")
     }
 
+    /// Names of all replicas, in order.
     pub fn replica_names(&self) -> Vec<String> {
         self.replicas.keys().cloned().collect()
     }
 
     /// What the replica writes to its log is safe only this long after.
     pub fn slow_disk(&self, replica: &str, delay: Duration) {
-        self.replicas[replica].log.set_sync_delay(delay);
+        self.replicas[replica].set_sync_delay(delay);
     }
 
     fn others(&self, name: &str) -> Vec<String> {
         self.hosts.iter().filter(|other| *other != name).cloned().collect()
     }
 
+    /// From now on the replica's disk takes nothing more.
+    pub fn fill_disk(&self, replica: &str) {
+        let replica = &self.replicas[replica];
+        replica.may_fail.store(true, Ordering::Relaxed);
+        replica.log.fill();
+        replica.files.limit(0);
+    }
+
+    /// The replica's disk takes more again.
+    pub fn make_room(&self, replica: &str) {
+        self.replicas[replica].log.make_room();
+        self.replicas[replica].files.make_room();
+    }
+
+    /// Whether the running replica's log could not be written: it must go out of service.
+    pub fn has_failed(&self, replica: &str) -> bool {
+        self.replicas[replica].log.has_failed()
+    }
+
     /// Power loss: nobody hears a last word, and what was not synced is gone.
     pub fn cut_power(&mut self, name: &str) {
+        self.cut_power_torn(name, 0);
+    }
+
+    /// Power loss, of which so many of a thousand parts of what was not synced survive.
+    pub fn cut_power_torn(&mut self, name: &str, per_mille: usize) {
         for other in self.others(name) {
             self.sim.partition(name, other);
         }
         if let Some(replica) = self.replicas.get(name) {
-            replica.log.crash();
-            replica.log.set_sync_delay(Duration::ZERO);
-            replica.files.crash();
+            replica.log.crash_torn(per_mille);
+            replica.set_sync_delay(Duration::ZERO);
+            replica.files.crash_torn(per_mille);
             replica.is_master.store(false, Ordering::Relaxed);
         }
         self.sim.crash(name);
@@ -331,20 +401,29 @@ impl World {
 
     /// As by `kill -9`: the kernel closes the connections.
     pub fn kill(&mut self, name: &str) {
+        if let Some(replica) = self.replicas.get(name) {
+            replica.is_master.store(false, Ordering::Relaxed);
+        }
         self.sim.crash(name);
     }
 
     /// As by SIGTERM: the replica hands over what it has and ends by itself.
     pub fn stop(&self, replica: &str) {
-        self.replicas[replica].stop.notify_one();
+        self.replicas[replica].is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the replica has ended since it was told to.
+    /// Whether the replica has ended by itself.
     pub fn has_stopped(&self, replica: &str) -> bool {
         self.replicas[replica].has_stopped.load(Ordering::Relaxed)
     }
 
+    /// Starts what runs on the host, from its disk, and mends its links.
     pub fn start(&mut self, name: &str) {
+        if let Some(replica) = self.replicas.get(name) {
+            for flag in [&replica.may_fail, &replica.is_leaving, &replica.has_stopped] {
+                flag.store(false, Ordering::Relaxed);
+            }
+        }
         self.mend(name);
         self.sim.bounce(name);
     }
@@ -356,13 +435,61 @@ impl World {
         }
     }
 
+    /// What the host sends to these others is lost; what they send arrives.
+    pub fn silence(&self, name: &str, others: &[String]) {
+        for other in others.iter().filter(|other| *other != name) {
+            self.sim.partition_oneway(name, other.as_str());
+        }
+    }
+
+    /// What the two send one another waits until [`release`](Self::release).
+    pub fn hold(&self, one: &str, other: &str) {
+        self.sim.hold(one, other);
+    }
+
+    /// Ends [`hold`](Self::hold): all that waits arrives.
+    pub fn release(&self, one: &str, other: &str) {
+        self.sim.release(one, other);
+    }
+
+    /// Links of the host work again. What was held there stays lost.
     pub fn mend(&self, name: &str) {
         for other in self.others(name) {
             self.sim.repair(name, other);
         }
     }
+
+    /// Whether the host is a replica.
+    pub fn is_replica(&self, name: &str) -> bool {
+        self.replicas.contains_key(name)
+    }
+
+    /// Names of all hosts.
+    pub fn host_names(&self) -> Vec<String> {
+        self.hosts.clone()
+    }
+
+    /// What each replica has applied, with the checksum of its state there. All must be running.
+    pub fn digests(&mut self) -> BTreeMap<String, (u64, u64)> {
+        for replica in self.replicas.values() {
+            *replica.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            replica.wants_digest.store(true, Ordering::Relaxed);
+        }
+        let digest = |replica: &Replica| *replica.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run_until("digests of all replicas", Duration::from_secs(1), |world| {
+            world.replicas.values().all(|replica| digest(replica).is_some())
+        });
+        let digests = self.replicas.iter().map(|(name, replica)| Some((name.clone(), digest(replica)?)));
+        digests.flatten().collect()
+    }
+
+    /// What is safe on each replica's log: term, index and contents of each entry.
+    pub fn logs(&self) -> BTreeMap<String, Vec<(u64, u64, String)>> {
+        self.replicas.iter().map(|(name, replica)| (name.clone(), replica.log.durable_entries())).collect()
+    }
 }
 
+/// Where a host listens.
 pub fn address(host: &str) -> String {
     format!("{host}:{PORT}")
 }
@@ -372,27 +499,34 @@ fn listen() -> String {
 }
 
 async fn run_replica(config: CellConfig, env: Env, replica: Replica) -> turmoil::Result {
-    let Replica { log, is_master, stop, has_stopped, .. } = replica;
-    has_stopped.store(false, Ordering::Relaxed);
     let listener = env.transport.listen(&config.listen).await?;
-    let server = CellServer::start_on_log(listener, config, &env, log.open()).await?;
+    let server = CellServer::start_on_log(listener, config, &env, replica.log.open()).await?;
     let watch = async {
-        loop {
-            is_master.store(server.status().is_master(), Ordering::Relaxed);
-            env.clock.sleep(Duration::from_millis(10)).await;
+        while !replica.is_leaving.load(Ordering::Relaxed) {
+            replica.is_master.store(server.status().is_master(), Ordering::Relaxed);
+            if replica.wants_digest.swap(false, Ordering::Relaxed) {
+                let digest = server.status().digest();
+                *replica.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+            }
+            env.clock.sleep(WATCH).await;
         }
     };
-    tokio::select! {
-        failure = env.tasks.failed() => Err(failure.into()),
-        reason = server.dead() => Err(reason.into()),
-        () = watch => Ok(()),
-        () = stop.notified() => {
-            is_master.store(false, Ordering::Relaxed);
-            server.shutdown().await;
-            has_stopped.store(true, Ordering::Relaxed);
-            Ok(())
+    let failure = tokio::select! {
+        failure = env.tasks.failed() => return Err(failure.into()),
+        reason = server.dead() => Some(reason),
+        () = watch => None,
+    };
+    replica.is_master.store(false, Ordering::Relaxed);
+    match failure {
+        None => server.shutdown().await,
+        Some(reason) if !replica.may_fail.load(Ordering::Relaxed) => return Err(reason.into()),
+        Some(reason) => {
+            replica.journal.note("out of service: full disk");
+            replica.journal.tell(&format!("out of service: {reason}"));
         }
     }
+    replica.has_stopped.store(true, Ordering::Relaxed);
+    Ok(())
 }
 
 async fn run_proxy(config: ProxyConfig, env: Env) -> turmoil::Result {

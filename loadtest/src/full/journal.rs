@@ -1,13 +1,14 @@
 //! Where the clients of one run note what they ask and are told. All hosts of a run share it: it is not part of the
 //! simulated world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hasp_proto::position::Position;
 
-use crate::history::{Answer, Call, Hold, HoldEnd, Moment, Operation};
+use super::history::{Answer, Call, Hold, HoldEnd, Moment, Operation};
+use super::lives::{Life, Listing};
 
 /// A clone is the same journal.
 #[derive(Clone, Default)]
@@ -16,7 +17,9 @@ pub struct Journal(Arc<Mutex<Pages>>);
 /// All that was noted.
 #[derive(Clone, Default)]
 pub struct Pages {
+    /// Reads and writes.
     pub operations: Vec<Operation>,
+    /// Acquisitions of the lock.
     pub holds: Vec<Hold>,
     /// What no client may be told in any scenario that keeps its promises: lost sessions, refused calls.
     pub problems: Vec<String>,
@@ -26,7 +29,19 @@ pub struct Pages {
     pub last_success: BTreeMap<usize, Moment>,
     /// What each client is at that has not ended.
     pub at_work: BTreeMap<usize, &'static str>,
+    /// Masterships that began.
+    pub elections: u64,
+    /// Everything that happened, a line each. Empty unless asked for by [`Journal::tells`].
+    pub story: Vec<String>,
+    is_telling: bool,
+    tolerates_losses: bool,
     is_stopping: bool,
+    /// Clients at work on each host.
+    on_host: BTreeMap<String, BTreeSet<usize>>,
+    /// Names that came and went.
+    pub lives: Vec<Life>,
+    /// What directories showed.
+    pub listings: Vec<Listing>,
 }
 
 /// The present moment. Only for code that runs on a simulated host.
@@ -50,14 +65,57 @@ impl Journal {
         self.pages().is_stopping = true;
     }
 
+    /// Whether clients should finish.
     pub fn is_stopping(&self) -> bool {
         self.pages().is_stopping
     }
 
+    /// From now on a line is kept of everything that happens.
+    pub fn tells(&self) {
+        self.pages().is_telling = true;
+    }
+
+    /// From now on a session that is lost is no problem: somebody cut it off for longer than its lease.
+    pub fn tolerate_losses(&self) {
+        self.pages().tolerates_losses = true;
+    }
+
+    /// A line of the story. Only for code that runs on a simulated host.
+    pub fn tell(&self, what: &str) {
+        let at = turmoil::sim_elapsed().expect("called on a simulated host");
+        self.tell_at(at, what);
+    }
+
+    /// A line of the story, from outside.
+    pub fn tell_at(&self, at: Duration, what: &str) {
+        let mut pages = self.pages();
+        if pages.is_telling {
+            pages.story.push(format!("{:>12.6} {what}", at.as_secs_f64()));
+        }
+    }
+
+    /// A replica has become master.
+    pub fn elected(&self) {
+        self.pages().elections += 1;
+    }
+
+    /// A session was lost.
+    pub fn lost(&self, what: String) {
+        if self.pages().tolerates_losses {
+            self.note("lost sessions");
+            self.tell(&what);
+        } else {
+            self.problem(what);
+        }
+    }
+
+    /// Something happened that may not happen.
     pub fn problem(&self, problem: String) {
+        self.tell(&format!("PROBLEM: {problem}"));
         self.pages().problems.push(format!("{}: {problem}", now()));
     }
 
+    /// Something happened that may happen.
     pub fn note(&self, what: impl Into<String>) {
         *self.pages().notes.entry(what.into()).or_default() += 1;
     }
@@ -84,16 +142,53 @@ impl Journal {
         pages.operations.len() - 1
     }
 
+    /// The operation was answered.
     pub fn ended(&self, operation: usize, answer: Answer) {
-        self.pages().operations[operation].end = Some((now(), answer));
+        let mut pages = self.pages();
+        let ended = &mut pages.operations[operation];
+        ended.end = Some((now(), answer));
+        let ended = ended.clone();
+        drop(pages);
+        self.tell(&ended.to_string());
+    }
+
+    /// Something was done to a name; how it ends is for [`life_ended`](Self::life_ended).
+    pub fn life(&self, life: Life) -> usize {
+        let mut pages = self.pages();
+        pages.lives.push(life);
+        pages.lives.len() - 1
+    }
+
+    /// Changes what is known of something that was done to a name.
+    pub fn life_ended(&self, life: usize, change: impl FnOnce(&mut Life)) {
+        let mut pages = self.pages();
+        change(&mut pages.lives[life]);
+        let ended = pages.lives[life].clone();
+        drop(pages);
+        self.tell(&format!("{ended:?}"));
+    }
+
+    /// A directory was read.
+    pub fn listed(&self, listing: Listing) {
+        self.tell(&format!("{listing:?}"));
+        self.pages().listings.push(listing);
+    }
+
+    /// Whether the client still relies on what it holds.
+    pub fn believes(&self, hold: usize) -> bool {
+        self.pages().holds[hold].believed_until.is_none()
     }
 
     /// A client was told that it holds the lock.
     pub fn granted(&self, client: usize, generation: u64, position: Position) -> usize {
         let mut pages = self.pages();
         let end = HoldEnd::Open;
+        let told = format!("client {client} holds the lock, generation {generation} at {position}");
         pages.holds.push(Hold { client, generation, position, granted: now(), believed_until: None, end });
-        pages.holds.len() - 1
+        let hold = pages.holds.len() - 1;
+        drop(pages);
+        self.tell(&told);
+        hold
     }
 
     /// A client is about to give the lock back.
@@ -101,7 +196,9 @@ impl Journal {
         self.pages().holds[hold].believed_until.get_or_insert_with(now);
     }
 
+    /// A client has given the lock back.
     pub fn released(&self, hold: usize, position: Position) {
+        self.tell(&format!("hold {hold} released at {position}"));
         self.pages().holds[hold].end = HoldEnd::Released(position);
     }
 
@@ -111,6 +208,9 @@ impl Journal {
         for hold in pages.holds.iter_mut().filter(|hold| hold.client == client) {
             hold.believed_until.get_or_insert_with(now);
         }
+        for life in pages.lives.iter_mut().filter(|life| life.client == client) {
+            life.believed_until.get_or_insert_with(now);
+        }
     }
 
     /// A client died. What it was not about to give back anyway is lost. How many locks are.
@@ -118,6 +218,9 @@ impl Journal {
         let mut pages = self.pages();
         pages.last_success.remove(&client);
         pages.at_work.remove(&client);
+        for life in pages.lives.iter_mut().filter(|life| life.client == client) {
+            life.believed_until.get_or_insert(at);
+        }
         let mut lost = 0;
         for hold in pages.holds.iter_mut().filter(|hold| hold.client == client) {
             if hold.believed_until.is_none() {
@@ -127,6 +230,20 @@ impl Journal {
             }
         }
         lost
+    }
+
+    /// A client begins on that host.
+    pub fn comes_to(&self, host: &str, client: usize) {
+        self.tell(&format!("client {client} begins on {host}"));
+        self.pages().on_host.entry(host.to_owned()).or_default().insert(client);
+    }
+
+    /// A host of clients died, with all that ran there.
+    pub fn host_died(&self, host: &str, at: Moment, lock_delay: Duration) {
+        let clients = self.pages().on_host.remove(host).unwrap_or_default();
+        for client in clients {
+            self.died(client, at, lock_delay);
+        }
     }
 
     /// Who holds the lock now, as far as anybody knows.

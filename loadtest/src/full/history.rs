@@ -28,33 +28,51 @@ impl fmt::Display for Moment {
 /// A read or write of one file. A client begins one only after the one before has ended.
 #[derive(Clone, Debug)]
 pub struct Operation {
+    /// Who asks.
     pub client: usize,
+    /// About what.
     pub file: &'static str,
+    /// What is asked.
     pub call: Call,
+    /// When.
     pub begun: Moment,
     /// `None` while nobody has answered.
     pub end: Option<(Moment, Answer)>,
 }
 
+/// What is asked of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
+    /// Its contents.
     Read,
-    /// No two writes of a run have the same contents.
+    /// To replace its contents.
     Write {
+        /// No two writes of a run have the same.
         contents: String,
+        /// Lock generation of the sequencer that must stand, if the write is guarded by one.
+        guard: Option<u64>,
     },
 }
 
+/// What a client was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// What the file holds.
     Read {
+        /// All of it.
         contents: String,
+        /// Which.
         generation: u64,
+        /// What the answer reflects.
         position: Position,
     },
+    /// It was written.
     Written {
+        /// That of the new contents.
         generation: u64,
+        /// That of the contents replaced.
         previous: u64,
+        /// Where the write took effect.
         position: Position,
     },
     /// The service says that it had no effect, and never will have.
@@ -63,10 +81,44 @@ pub enum Answer {
     Unknown,
 }
 
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What was appended to is long.
+        let last = |contents: &str| contents.rsplit(' ').next().unwrap_or_default().to_owned();
+        let Self { client, file, begun, .. } = self;
+        match &self.call {
+            Call::Read => write!(f, "client {client} read {file}")?,
+            Call::Write { contents, guard: None } => {
+                write!(f, "client {client} wrote {} to {file}", last(contents))?
+            }
+            Call::Write { contents, guard: Some(guard) } => {
+                write!(f, "client {client} wrote {} to {file} under {guard}", last(contents))?;
+            }
+        }
+        match &self.end {
+            Some((_, Answer::Read { contents, generation, position })) => {
+                write!(
+                    f,
+                    ": {} of {} bytes, generation {generation} at {position}",
+                    last(contents),
+                    contents.len()
+                )?;
+            }
+            Some((_, Answer::Written { generation, previous, position })) => {
+                write!(f, ": generation {generation} after {previous} at {position}")?;
+            }
+            Some((_, Answer::Refused)) => write!(f, ": refused")?,
+            Some((_, Answer::Unknown)) => write!(f, ": not known")?,
+            None => write!(f, ": no answer")?,
+        }
+        write!(f, ", begun at {begun}")
+    }
+}
+
 impl Operation {
     fn written(&self) -> Option<Written<'_>> {
         match (&self.call, &self.end) {
-            (Call::Write { contents }, Some((_, Answer::Written { generation, previous, position }))) => {
+            (Call::Write { contents, .. }, Some((_, Answer::Written { generation, previous, position }))) => {
                 Some(Written { contents, generation: *generation, previous: *previous, position })
             }
             _ => None,
@@ -100,6 +152,9 @@ pub type Broken = String;
 
 /// P-DUR, P-ONCE: every acknowledged write is a link of one chain, each generation the predecessor of the next, and each
 /// at a later position, however often a write was asked again before it was answered. Where a link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
+///
+/// # Errors
+/// What is broken.
 pub fn check_generations_chain(history: &[Operation]) -> Result<(), Broken> {
     for (file, operations) in by_file(history) {
         check_chain(&operations).map_err(|broken| format!("{file}: {broken}"))?;
@@ -155,7 +210,7 @@ fn check_contents(operations: &[&Operation]) -> Result<(), Broken> {
     let writers: BTreeMap<&str, &Operation> = operations
         .iter()
         .filter_map(|operation| match &operation.call {
-            Call::Write { contents } => Some((contents.as_str(), *operation)),
+            Call::Write { contents, .. } => Some((contents.as_str(), *operation)),
             Call::Read => None,
         })
         .collect();
@@ -190,6 +245,9 @@ fn check_contents(operations: &[&Operation]) -> Result<(), Broken> {
 /// P-LIN, P-MONO: whatever begins after something has ended sees that or newer, whichever clients did the two; what is at
 /// a later position is newer; and a client, which does one thing after another, never sees an earlier position, and
 /// writes at a later one.
+///
+/// # Errors
+/// What is broken.
 pub fn check_read_your_writes(history: &[Operation]) -> Result<(), Broken> {
     for (file, operations) in by_file(history) {
         check_order(&operations).map_err(|broken| format!("{file}: {broken}"))?;
@@ -285,6 +343,9 @@ fn by_file(history: &[Operation]) -> BTreeMap<&'static str, Vec<&Operation>> {
 
 /// The tokens that compare-and-swap appended to a file, as its last contents show them: every acknowledged one is there
 /// once, in the order of generations, and no refused one is.
+///
+/// # Errors
+/// What is broken.
 pub fn check_appended(history: &[Operation], file: &str, last: &str) -> Result<(), Broken> {
     let found: Vec<&str> = last.split_whitespace().collect();
     let mut places = BTreeMap::new();
@@ -295,7 +356,7 @@ pub fn check_appended(history: &[Operation], file: &str, last: &str) -> Result<(
     }
     let mut acknowledged = BTreeMap::new();
     for operation in history.iter().filter(|operation| operation.file == file) {
-        let Call::Write { contents } = &operation.call else { continue };
+        let Call::Write { contents, .. } = &operation.call else { continue };
         let Some(token) = contents.split_whitespace().last() else { continue };
         match (&operation.end, places.get(token)) {
             (Some((_, Answer::Written { generation, .. })), Some(place)) => {
@@ -317,21 +378,27 @@ pub fn check_appended(history: &[Operation], file: &str, last: &str) -> Result<(
 /// One exclusive acquisition of the run's lock.
 #[derive(Clone, Debug)]
 pub struct Hold {
+    /// Who holds it.
     pub client: usize,
+    /// Of the lock.
     pub generation: u64,
     /// Of the answer.
     pub position: Position,
+    /// When the client was told.
     pub granted: Moment,
     /// Until then the holder was right to believe that it held the lock: it had not begun to give it back, and its
     /// session was under a lease. `None`: to the end of the run.
     pub believed_until: Option<Moment>,
+    /// How it ended.
     pub end: HoldEnd,
 }
 
+/// How a hold ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldEnd {
     /// Still held, or how it ended was not told.
     Open,
+    /// Given back.
     Released(Position),
     /// The holder died then, with this lock-delay.
     Lost(Moment, Duration),
@@ -339,6 +406,9 @@ pub enum HoldEnd {
 
 /// P-LOCK, P-SEQ, P-DELAY: the acquisitions of one lock follow one another, by generation, by position and by what their
 /// holders believe, and who follows one that died waits out its lock-delay.
+///
+/// # Errors
+/// What is broken.
 pub fn check_exclusive_holders(holds: &[Hold]) -> Result<(), Broken> {
     let mut holds: Vec<&Hold> = holds.iter().collect();
     holds.sort_by_key(|hold| hold.generation);
@@ -377,6 +447,97 @@ pub fn check_exclusive_holders(holds: &[Hold]) -> Result<(), Broken> {
     Ok(())
 }
 
+/// P-SEQ: nothing was written under a sequencer once a newer acquisition stood, nor before its own did.
+///
+/// # Errors
+/// What is broken.
+pub fn check_guarded(history: &[Operation], holds: &[Hold]) -> Result<(), Broken> {
+    for operation in history {
+        let (Call::Write { guard: Some(guard), .. }, Some(written)) = (&operation.call, operation.written())
+        else {
+            continue;
+        };
+        for hold in holds {
+            let is_too_late = hold.generation > *guard && hold.position.is_before(written.position);
+            let is_too_early = hold.generation == *guard && written.position.is_before(&hold.position);
+            if is_too_late || is_too_early {
+                return Err(format!(
+                    "{operation}: generation {} was acquired at {}",
+                    hold.generation, hold.position
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All that is known of one value of a file: from the first end to the last beginning among its write and reads.
+#[derive(Clone, Copy, Debug)]
+struct Zone {
+    first_end: Option<Moment>,
+    last_begin: Moment,
+    is_seen: bool,
+}
+
+impl Zone {
+    /// It was current for some time, and not only at some moment.
+    fn runs_forward(&self) -> bool {
+        self.first_end.is_some_and(|end| end < self.last_begin)
+    }
+}
+
+/// P-LIN without positions and generations: the reads and writes of each file can be put into one order that agrees with
+/// true time. No two zones that run forward overlap, and none that runs backward lies within one that runs forward
+/// (Gibbons and Korach, 1997): nothing is searched, so nothing is given up.
+///
+/// # Errors
+/// What is broken.
+pub fn check_zones(history: &[Operation]) -> Result<(), Broken> {
+    for (file, operations) in by_file(history) {
+        check_zones_of(&operations).map_err(|broken| format!("{file}: {broken}"))?;
+    }
+    Ok(())
+}
+
+fn check_zones_of(operations: &[&Operation]) -> Result<(), Broken> {
+    // What a file holds at first nobody writes.
+    let first = Zone { first_end: Some(Moment(0)), last_begin: Moment(0), is_seen: true };
+    let mut zones: BTreeMap<&str, Zone> = BTreeMap::from([("", first)]);
+    for operation in operations {
+        if let Call::Write { contents, .. } = &operation.call {
+            let end = operation.written().and(operation.end.as_ref()).map(|(at, _)| *at);
+            let zone = Zone { first_end: end, last_begin: operation.begun, is_seen: end.is_some() };
+            zones.insert(contents, zone);
+        }
+    }
+    for operation in operations {
+        let Some((at, Answer::Read { contents, .. })) = &operation.end else { continue };
+        let zone = zones.get_mut(contents.as_str());
+        let zone = zone.ok_or_else(|| format!("shows {contents:?}, which nobody wrote"))?;
+        zone.first_end = Some(zone.first_end.map_or(*at, |end| end.min(*at)));
+        zone.last_begin = zone.last_begin.max(operation.begun);
+        zone.is_seen = true;
+    }
+    zones.retain(|_, zone| zone.is_seen);
+    let mut forward: Vec<_> = zones.iter().filter(|(_, zone)| zone.runs_forward()).collect();
+    forward.sort_by_key(|(_, zone)| zone.first_end);
+    for pair in forward.windows(2) {
+        let [(one, before), (other, after)] = pair else { unreachable!("windows of two") };
+        if after.first_end < Some(before.last_begin) {
+            return Err(format!("{one:?} and {other:?} were both current before {}", before.last_begin));
+        }
+    }
+    for (contents, zone) in zones.iter().filter(|(_, zone)| !zone.runs_forward()) {
+        // Forward zones follow one another: only the last that begins before this one ends can hold it.
+        let around = forward.partition_point(|(_, other)| other.first_end < Some(zone.last_begin));
+        if let Some((other, around)) = forward[..around].last()
+            && zone.first_end < Some(around.last_begin)
+        {
+            return Err(format!("all of {contents:?} happened while {other:?} was current"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-#[path = "history_tests.rs"]
 mod tests;

@@ -9,8 +9,8 @@ use hasp_client::{
 use hasp_rt::rng::Rng;
 use tokio::task::JoinSet;
 
-use crate::history::{Answer, Call};
-use crate::journal::Journal;
+use super::history::{Answer, Call};
+use super::journal::Journal;
 
 /// Clients append to it by compare-and-swap.
 pub const APPENDED: &str = "/ls/dev/appended";
@@ -22,12 +22,27 @@ pub const LOCK: &str = "/ls/dev/lock";
 /// Who a client is and where it goes.
 #[derive(Clone)]
 pub struct Applicant {
+    /// Its number in the journal.
     pub number: usize,
+    /// Addresses of proxies or of replicas.
     pub targets: Vec<String>,
+    /// Where it notes what it is told.
     pub journal: Journal,
+    /// Whether it keeps what it reads.
+    pub caches: bool,
+}
+
+impl Applicant {
+    /// A client that keeps what it reads.
+    pub const fn new(number: usize, targets: Vec<String>, journal: Journal) -> Self {
+        Self { number, targets, journal, caches: true }
+    }
 }
 
 /// Runs clients of one host side by side until each has ended.
+///
+/// # Errors
+/// The first that failed.
 pub async fn together<F>(works: impl IntoIterator<Item = F>) -> turmoil::Result
 where
     F: Future<Output = Result<(), String>> + Send + 'static,
@@ -43,8 +58,12 @@ where
 }
 
 /// A session whose troubles go into the journal.
+///
+/// # Errors
+/// If the service is not reached within a minute.
 pub async fn connect(env: &Env, who: &Applicant) -> Result<Client, String> {
     let options = ConnectOptions {
+        cache: who.caches,
         principal: format!("client-{}", who.number),
         timeout: Duration::from_secs(60),
         ..ConnectOptions::new(who.targets.clone())
@@ -63,11 +82,11 @@ pub async fn connect(env: &Env, who: &Applicant) -> Result<Client, String> {
                 SessionEvent::Missed(_) => who.journal.problem("events missed".into()),
                 SessionEvent::Expired(error) => {
                     who.journal.doubts(who.number);
-                    who.journal.problem(format!("client {} lost its session: {error}", who.number));
+                    who.journal.lost(format!("client {} lost its session: {error}", who.number));
                 }
                 SessionEvent::CellLost { cell } => {
                     who.journal.doubts(who.number);
-                    who.journal.problem(format!("client {} lost cell {cell}", who.number));
+                    who.journal.lost(format!("client {} lost cell {cell}", who.number));
                 }
             }
         }
@@ -87,10 +106,15 @@ pub struct Writer {
     appended: Handle,
     replaced: Handle,
     writes: u64,
+    /// What it decides by.
     pub rng: Rng,
 }
 
 impl Writer {
+    /// Begins a session and opens the files.
+    ///
+    /// # Errors
+    /// If the service is not reached, or refuses.
     pub async fn begin(env: Env, who: Applicant) -> Result<Self, String> {
         let client = connect(&env, &who).await?;
         let open = |name| client.open(name, OpenOptions::create_file(""));
@@ -102,6 +126,9 @@ impl Writer {
     }
 
     /// Reads and writes both files at random until told to stop.
+    ///
+    /// # Errors
+    /// None: what goes wrong is in the journal.
     pub async fn work(mut self) -> Result<(), String> {
         while !self.who.journal.is_stopping() {
             match self.rng.below(5) {
@@ -117,6 +144,7 @@ impl Writer {
         Ok(())
     }
 
+    /// Does nothing for up to so many milliseconds.
     pub async fn pause(&mut self, millis_max: u64) {
         tokio::time::sleep(Duration::from_millis(self.rng.below(millis_max))).await;
     }
@@ -139,6 +167,7 @@ impl Writer {
         self.write(REPLACED, contents, None).await;
     }
 
+    /// What the file holds, if the service says so.
     pub async fn read(&self, file: &'static str) -> Option<(String, Generation)> {
         self.who.journal.is_at(self.who.number, "read");
         let operation = self.who.journal.begun(self.who.number, file, Call::Read);
@@ -164,7 +193,7 @@ impl Writer {
 
     async fn write(&self, file: &'static str, contents: String, if_generation: Option<Generation>) {
         self.who.journal.is_at(self.who.number, "write");
-        let call = Call::Write { contents: contents.clone() };
+        let call = Call::Write { contents: contents.clone(), guard: None };
         let operation = self.who.journal.begun(self.who.number, file, call);
         match self.handle(file).set_contents(contents, if_generation).await {
             Ok(written) => {
@@ -195,6 +224,9 @@ impl Writer {
 }
 
 /// Acquires, holds and releases the lock until told to stop.
+///
+/// # Errors
+/// If the service is not reached, or refuses.
 pub async fn contend(env: Env, who: Applicant, lock_delay: Duration) -> Result<(), String> {
     let mut rng = env.seeds.stream("contender");
     let client = connect(&env, &who).await?;

@@ -1,0 +1,231 @@
+//! What must hold of names that come and go: created, deleted, listed.
+//!
+//! Pure, like [`history`](super::history). Instances of a name are told apart by their numbers.
+
+use std::collections::BTreeMap;
+
+use hasp_proto::position::Position;
+
+use super::history::{Broken, Moment};
+
+/// Something that a client did to a name.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Who.
+    pub client: usize,
+    /// The name's last component.
+    pub name: String,
+    /// What.
+    pub deed: Deed,
+    /// Which of the nodes of that name; of a creation known only with the answer.
+    pub instance: Option<u64>,
+    /// When it was asked for.
+    pub begun: Moment,
+    /// When it was acknowledged, and where it took effect.
+    pub done: Option<(Moment, Position)>,
+    /// The service says that it had no effect.
+    pub is_refused: bool,
+    /// Of an ephemeral node that was created: until then its maker had it open, under a session that it had no reason to
+    /// doubt. `None`: to the end of the run.
+    pub believed_until: Option<Moment>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Created, to stay.
+    Create,
+    /// Created, to go with its maker's handle.
+    CreateEphemeral,
+    /// Deleted.
+    Delete,
+}
+
+/// What a directory showed.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Who looked.
+    pub client: usize,
+    /// When it was asked for.
+    pub begun: Moment,
+    /// When it was answered.
+    pub ended: Moment,
+    /// What the answer reflects.
+    pub position: Position,
+    /// Last components, with their instances.
+    pub children: BTreeMap<String, u64>,
+}
+
+/// P-LIN, P-DUR, P-ONCE, P-SEQ for names: instances of a name grow, a listing shows what was created before it and not
+/// deleted before it, by position and by time, and nothing else.
+///
+/// # Errors
+/// What is broken.
+pub fn check_lives(lives: &[Life], listings: &[Listing]) -> Result<(), Broken> {
+    check_instances(lives)?;
+    for listing in listings {
+        for life in lives.iter().filter(|life| life.done.is_some()) {
+            check_shown(life, lives, listing)
+                .map_err(|why| format!("{listing:?} does not agree with {life:?}: {why}"))?;
+        }
+        check_invented(lives, listing)?;
+    }
+    Ok(())
+}
+
+/// A later creation of the same name has a greater instance.
+fn check_instances(lives: &[Life]) -> Result<(), Broken> {
+    let mut created: Vec<(&str, u64, &Position)> = lives
+        .iter()
+        .filter(|life| life.deed != Deed::Delete)
+        .filter_map(|life| Some((life.name.as_str(), life.instance?, &life.done.as_ref()?.1)))
+        .collect();
+    created.sort_by_key(|(name, instance, _)| (*name, *instance));
+    for pair in created.windows(2) {
+        let [one, next] = pair else { unreachable!("windows of two") };
+        if one.0 == next.0 && (one.1 == next.1 || !one.2.is_before(next.2)) {
+            return Err(format!(
+                "{}: instance {} was created at {}, {} at {}",
+                one.0, one.1, one.2, next.1, next.2
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_shown(life: &Life, lives: &[Life], listing: &Listing) -> Result<(), String> {
+    let Some((ended, position)) = &life.done else { return Ok(()) };
+    let is_before = !listing.position.is_before(position);
+    if *ended < listing.begun && !is_before {
+        return Err("it was done before, and is not reflected".into());
+    }
+    let shown = listing.children.get(&life.name).copied();
+    let is_shown = shown.is_some() && shown == life.instance;
+    match life.deed {
+        Deed::Delete if is_before && is_shown => Err("shown after it was deleted".into()),
+        Deed::Create | Deed::CreateEphemeral if !is_before && is_shown => {
+            Err("shown before it was created".into())
+        }
+        Deed::Create if is_before && !is_shown && !may_be_deleted(life, lives, listing) => Err("lost".into()),
+        Deed::CreateEphemeral
+            if is_before
+                && !is_shown
+                && life.believed_until.is_none_or(|until| until > listing.ended)
+                && !may_be_deleted(life, lives, listing) =>
+        {
+            Err("gone while its maker had it open".into())
+        }
+        Deed::Create | Deed::CreateEphemeral | Deed::Delete => Ok(()),
+    }
+}
+
+/// Whether somebody asked for its end who may have had it before the listing.
+fn may_be_deleted(life: &Life, lives: &[Life], listing: &Listing) -> bool {
+    lives.iter().any(|other| {
+        other.deed == Deed::Delete
+            && other.name == life.name
+            && other.instance == life.instance
+            && !other.is_refused
+            && other.begun <= listing.ended
+            && other.done.as_ref().is_none_or(|(_, position)| !listing.position.is_before(position))
+    })
+}
+
+/// What is shown was created, perhaps by somebody who was not told.
+fn check_invented(lives: &[Life], listing: &Listing) -> Result<(), Broken> {
+    for (name, instance) in &listing.children {
+        let is_known = lives.iter().any(|life| {
+            life.deed != Deed::Delete
+                && life.name == *name
+                && !life.is_refused
+                && life.begun <= listing.ended
+                && life.instance.is_none_or(|created| created == *instance)
+        });
+        if !is_known {
+            return Err(format!("{listing:?}: nobody created {name} with instance {instance}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hasp_proto::id::{CellName, Epoch};
+
+    use super::*;
+
+    fn at(index: u64) -> Position {
+        Position { cell: CellName::new("a"), epoch: Epoch(1), index }
+    }
+
+    fn life(deed: Deed, instance: u64, done: Option<u64>) -> Life {
+        Life {
+            client: 1,
+            name: "c".into(),
+            deed,
+            instance: Some(instance),
+            begun: Moment(0),
+            done: done.map(|index| (Moment(index), at(index))),
+            is_refused: false,
+            believed_until: None,
+        }
+    }
+
+    fn listing(index: u64, instance: Option<u64>) -> Listing {
+        let children = instance.map(|instance| ("c".to_owned(), instance)).into_iter().collect();
+        Listing { client: 2, begun: Moment(index), ended: Moment(index + 1), position: at(index), children }
+    }
+
+    fn check(lives: &[Life], listing: Listing, expected: Option<&str>) {
+        match (check_lives(lives, &[listing]), expected) {
+            (Ok(()), None) => {}
+            (Err(broken), Some(expected)) => assert!(broken.contains(expected), "{broken}"),
+            (result, expected) => panic!("{result:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_created_is_shown_until_somebody_deletes_it() {
+        let created = [life(Deed::Create, 7, Some(10))];
+        check(&created, listing(20, Some(7)), None);
+        check(&created, listing(20, None), Some("lost"));
+        check(&created, listing(5, None), None);
+        check(&created, listing(5, Some(7)), Some("shown before"));
+
+        let deleted = [life(Deed::Create, 7, Some(10)), life(Deed::Delete, 7, Some(15))];
+        check(&deleted, listing(20, None), None);
+        check(&deleted, listing(20, Some(7)), Some("shown after it was deleted"));
+        check(&deleted, listing(12, Some(7)), None);
+        check(&deleted, listing(12, None), Some("lost"));
+
+        let perhaps = [life(Deed::Create, 7, Some(10)), life(Deed::Delete, 7, None)];
+        check(&perhaps, listing(20, None), None);
+        check(&perhaps, listing(20, Some(7)), None);
+    }
+
+    #[test]
+    fn an_ephemeral_node_stays_as_long_as_its_maker_has_it_open() {
+        let mut ephemeral = life(Deed::CreateEphemeral, 7, Some(10));
+        check(&[ephemeral.clone()], listing(20, None), Some("gone while its maker had it open"));
+
+        ephemeral.believed_until = Some(Moment(15));
+        check(&[ephemeral], listing(20, None), None);
+    }
+
+    #[test]
+    fn a_listing_that_is_older_than_what_was_done_before_it_is_stale() {
+        let mut stale = listing(5, None);
+        stale.begun = Moment(30);
+        check(&[life(Deed::Create, 7, Some(10))], stale, Some("is not reflected"));
+    }
+
+    #[test]
+    fn nothing_is_shown_that_nobody_created_and_no_instance_comes_twice() {
+        check(&[], listing(20, Some(8)), Some("nobody created"));
+        let unanswered = Life { instance: None, ..life(Deed::Create, 0, None) };
+        check(&[unanswered], listing(20, Some(8)), None);
+
+        let twice = [life(Deed::Create, 7, Some(10)), life(Deed::Create, 7, Some(12))];
+        check(&twice, listing(20, Some(7)), Some("instance 7 was created"));
+    }
+}

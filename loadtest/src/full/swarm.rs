@@ -1,0 +1,260 @@
+//! One world of a seed, from its plan to its verdict: trouble first, then everything is mended and must come to rest, then
+//! what the clients were told is checked.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use hasp_client::OpenOptions;
+
+use super::clients::{APPENDED, Applicant, REPLACED, connect, together};
+use super::faults::Faults;
+use super::history::{
+    Answer, Broken, Call, Operation, check_appended, check_exclusive_holders, check_generations_chain,
+    check_guarded, check_read_your_writes, check_zones,
+};
+use super::journal::{Journal, Pages, now};
+use super::lives::{Listing, check_lives};
+use super::plan::{ClientPlan, Plan};
+use super::users::{DIRECTORY, GUARDED, User};
+use super::verdict::{Counts, Verdict};
+use super::world::{World, address};
+
+/// Before anything goes wrong.
+const PEACE: Duration = Duration::from_secs(3);
+/// From the last fault until every client must have been answered.
+const RECOVERY: Duration = Duration::from_secs(20);
+/// How long a client may be without an answer then.
+const SILENCE_MAX_MS: u64 = 5_000;
+/// How long clients may take to end.
+const END_MAX: Duration = Duration::from_secs(30);
+/// A world with fewer acknowledged writes has shown nothing.
+const WRITES_MIN: u64 = 20;
+/// Number of the client that looks at what is left.
+const LAST: usize = 99;
+
+/// Runs the world of that seed; with another length of its trouble, if one is given. Draws nothing from the system and
+/// reads no clock, but libraries do: the story is the same again only in a process where they cannot.
+pub fn run(seed: u64, trouble: Option<Duration>) -> Verdict {
+    let mut plan = Plan::draw(seed);
+    plan.trouble = trouble.unwrap_or(plan.trouble);
+    let journal = Journal::default();
+    journal.tells();
+    journal.tolerate_losses();
+    journal.tell_at(Duration::ZERO, &format!("{plan:?}"));
+    let played = catch_unwind(AssertUnwindSafe(|| play(seed, &plan, &journal)));
+    let (mut counts, mut broken) =
+        played.unwrap_or_else(|_told| (Counts::default(), vec!["the simulation ended in a panic".into()]));
+    let pages = journal.read();
+    broken.extend(pages.problems.iter().cloned());
+    broken.extend(check(&pages));
+    count(&mut counts, &pages);
+    if broken.is_empty() && (counts.writes < WRITES_MIN || counts.reads == 0) {
+        broken.push(format!("no progress: {} acknowledged writes, {} reads", counts.writes, counts.reads));
+    }
+    if broken.is_empty() && counts.crashes + counts.hand_overs + counts.cuts + counts.disk_faults == 0 {
+        broken.push("nothing went wrong in it".into());
+    }
+    Verdict { seed, broken, counts, fingerprint: fingerprint(&pages.story), story: pages.story }
+}
+
+/// FNV-1a over all lines.
+fn fingerprint(story: &[String]) -> u64 {
+    let bytes = story.iter().flat_map(|line| line.bytes().chain([b'\n']));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn play(seed: u64, plan: &Plan, journal: &Journal) -> (Counts, Vec<Broken>) {
+    let mut world = World::shaped(seed, plan.shape, journal.clone());
+    for (at, clients) in (1..).zip(&plan.hosts) {
+        add_users(&mut world, plan, &format!("apps-{at}"), clients);
+    }
+    world.some_master();
+    world.run_for(PEACE);
+    let mut faults = Faults::new(seed, plan);
+    faults.trouble(&mut world);
+    let (mut counts, mut broken) = (faults.counts, faults.broken);
+    world.run_for(RECOVERY);
+    broken.extend(end(&mut world, plan));
+    if broken.is_empty() {
+        broken.extend(look_once_more(&mut world));
+        broken.extend(compare_replicas(&mut world));
+    }
+    counts.millis = world.now().0;
+    (counts, broken)
+}
+
+fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan]) {
+    let replicas: Vec<String> = world.replica_names().iter().map(|name| address(name)).collect();
+    let proxies: Vec<String> = (1..=plan.shape.proxies).map(|at| address(&format!("proxy-{at}"))).collect();
+    let users: Vec<User> = clients
+        .iter()
+        .map(|client| {
+            let mut targets = if client.is_behind_proxies { proxies.clone() } else { replicas.clone() };
+            let first = client.number % targets.len();
+            targets.rotate_left(first);
+            User {
+                plan: *client,
+                host: host.to_owned(),
+                targets,
+                journal: world.journal.clone(),
+                lock_delay: plan.lock_delay,
+                idle_max_ms: plan.idle_max_ms,
+                sessions: Arc::new(AtomicUsize::new(0)),
+            }
+        })
+        .collect();
+    world.add_mortal_clients(host, move |env| {
+        let users = users.clone();
+        async move { together(users.into_iter().map(|user| user.live(env.child("user")))).await }
+    });
+}
+
+/// Everybody was answered of late, and ends.
+fn end(world: &mut World, plan: &Plan) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let (stopped, pages) = (world.now(), world.journal.read());
+    for client in plan.hosts.iter().flatten() {
+        let last = pages.last_success.get(&client.number);
+        if last.is_none_or(|last| last.0 + SILENCE_MAX_MS < stopped.0) {
+            let at = pages.at_work.get(&client.number);
+            broken.push(format!(
+                "no progress: client {} was last answered at {last:?}, is at {at:?}",
+                client.number
+            ));
+        }
+    }
+    world.tell("clients are told to stop");
+    world.journal.stop();
+    let until = world.elapsed() + END_MAX;
+    while !world.journal.read().at_work.is_empty() {
+        if world.elapsed() >= until {
+            broken.push(format!("no progress: clients do not end, {:?}", world.journal.read().at_work));
+            break;
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+    broken
+}
+
+/// Whoever comes last sees what is left.
+fn look_once_more(world: &mut World) -> Vec<Broken> {
+    let replicas = world.replica_names().iter().map(|name| address(name)).collect();
+    let who = Applicant::new(LAST, replicas, world.journal.clone());
+    world.add_clients("last", move |env| async move {
+        let client = connect(&env, &who).await?;
+        for file in [APPENDED, REPLACED, GUARDED] {
+            let handle = client.open(file, OpenOptions::create_file("")).await?.handle;
+            let operation = who.journal.begun(LAST, file, Call::Read);
+            let read = handle.get_contents_and_stat().await?;
+            let answer = Answer::Read {
+                contents: String::from_utf8_lossy(&read.contents).into_owned(),
+                generation: read.stat.content_generation.0,
+                position: read.position.ok_or("a cell answered")?,
+            };
+            who.journal.ended(operation, answer);
+        }
+        let directory = client.open(DIRECTORY, OpenOptions::create_directory()).await?.handle;
+        let begun = now();
+        let listed = directory.read_dir().await?;
+        let shown = listed.children.into_iter().map(|child| (child.component, child.stat.instance.0));
+        who.journal.listed(Listing {
+            client: LAST,
+            begun,
+            ended: now(),
+            position: listed.position.ok_or("a cell answered")?,
+            children: shown.collect(),
+        });
+        client.close().await;
+        Ok(())
+    });
+    let until = world.elapsed() + END_MAX;
+    while !world.step() {
+        if world.elapsed() >= until {
+            return vec!["no progress: a last look is not answered".into()];
+        }
+    }
+    Vec::new()
+}
+
+/// P-STOP: replicas that have applied the same have the same state, and logs agree wherever both have an entry that is
+/// committed.
+fn compare_replicas(world: &mut World) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let until = world.elapsed() + END_MAX;
+    let digests = loop {
+        let digests = world.digests();
+        let mut applied = digests.values().map(|(index, _)| index);
+        let first = applied.next();
+        if applied.all(|index| Some(index) == first) {
+            break digests;
+        }
+        if world.elapsed() >= until {
+            return vec![format!("no progress: replicas do not catch up, {digests:?}")];
+        }
+        world.run_for(Duration::from_millis(50));
+    };
+    let mut checksums = digests.values().map(|(_, checksum)| checksum);
+    let first = checksums.next();
+    if !checksums.all(|checksum| Some(checksum) == first) {
+        broken.push(format!("P-STOP: replicas differ, {digests:?}"));
+    }
+    let committed = digests.values().map(|(index, _)| *index).min().unwrap_or_default();
+    let mut entries: BTreeMap<u64, (u64, String, String)> = BTreeMap::new();
+    for (name, log) in world.logs() {
+        for (term, index, payload) in log.into_iter().filter(|(_, index, _)| *index <= committed) {
+            let entry = entries.entry(index).or_insert_with(|| (term, payload.clone(), name.clone()));
+            if (entry.0, &entry.1) != (term, &payload) {
+                broken.push(format!("P-DUR: {name} and {} have different entries {index}", entry.2));
+            }
+        }
+    }
+    broken
+}
+
+/// All that must hold of what clients were told.
+fn check(pages: &Pages) -> Vec<Broken> {
+    let operations = &pages.operations;
+    let last = |operation: &&Operation| operation.client == LAST && operation.file == APPENDED;
+    let appended = match operations.iter().find(last).and_then(|operation| operation.end.as_ref()) {
+        Some((_, Answer::Read { contents, .. })) => check_appended(operations, APPENDED, contents),
+        // What kept it from being read is told already.
+        _ => Ok(()),
+    };
+    let checks = [
+        ("P-DUR, P-ONCE", check_generations_chain(operations)),
+        ("P-LIN, P-MONO", check_read_your_writes(operations)),
+        ("P-LIN", check_zones(operations)),
+        ("P-DUR, P-ONCE", appended),
+        ("P-LOCK, P-DELAY", check_exclusive_holders(&pages.holds)),
+        ("P-SEQ", check_guarded(operations, &pages.holds)),
+        ("P-LIN, P-DUR, P-ONCE", check_lives(&pages.lives, &pages.listings)),
+    ];
+    let broken = checks.into_iter().filter_map(|(rule, result)| Some(format!("{rule}: {}", result.err()?)));
+    broken.collect()
+}
+
+fn count(counts: &mut Counts, pages: &Pages) {
+    let noted = |what: &str| pages.notes.get(what).copied().unwrap_or_default();
+    counts.worlds = 1;
+    counts.elections = pages.elections;
+    counts.locks = pages.holds.len() as u64;
+    counts.listings = pages.listings.len() as u64;
+    counts.lives = pages.lives.iter().filter(|life| life.done.is_some()).count() as u64;
+    counts.cached_reads = noted("cached reads");
+    counts.sessions_lost = noted("lost sessions");
+    for operation in &pages.operations {
+        match (&operation.end, &operation.call) {
+            (Some((_, Answer::Written { .. })), Call::Write { guard, .. }) => {
+                counts.writes += 1;
+                counts.guarded += u64::from(guard.is_some());
+            }
+            (Some((_, Answer::Read { .. })), _) => counts.reads += 1,
+            _ => {}
+        }
+    }
+}

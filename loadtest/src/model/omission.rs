@@ -1,0 +1,60 @@
+//! What can be left out of the protocol, at the seams between the machines, to show that it is needed. That leases count
+//! from when they were asked for (`time-2`) is shown by simulated worlds: here it takes too many steps.
+
+use std::fmt;
+
+/// Something that the protocol does and that is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Omission {
+    /// An invalidation's acknowledgement is not awaited (`cache-1`).
+    InvalidationNotAwaited,
+    /// Clocks differ by more than the bound that leases allow for (`time-2`).
+    ClocksUnbounded,
+    /// An invalidation leaves no floor behind (`cache-3`).
+    FloorForgotten,
+    /// A new master does not wait until its predecessor's sessions have dropped what they cached (`fail-2`).
+    FailOverNotAwaited,
+    /// A master believes in its lease though no quorum answers (`lease-5`).
+    MasterLeaseUnearned,
+    /// A proxy goes on before its claim is in the log (`proxy-4`).
+    ClaimNotAwaited,
+    /// A write that is asked again has another number (P-ONCE).
+    RetriedAnew,
+}
+
+impl Omission {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::InvalidationNotAwaited,
+        Self::ClocksUnbounded,
+        Self::FloorForgotten,
+        Self::FailOverNotAwaited,
+        Self::MasterLeaseUnearned,
+        Self::ClaimNotAwaited,
+        Self::RetriedAnew,
+    ];
+
+    /// As it is asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidationNotAwaited => "invalidation-not-awaited",
+            Self::ClocksUnbounded => "clocks-unbounded",
+            Self::FloorForgotten => "floor-forgotten",
+            Self::FailOverNotAwaited => "fail-over-not-awaited",
+            Self::MasterLeaseUnearned => "master-lease-unearned",
+            Self::ClaimNotAwaited => "claim-not-awaited",
+            Self::RetriedAnew => "retried-anew",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|omission| omission.name() == name)
+    }
+}
+
+impl fmt::Display for Omission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,115 @@
+//! Small bounds of each model hold; without any one part of the protocol something breaks.
+
+use std::time::Duration;
+
+use super::*;
+
+fn limits(states: usize) -> Limits {
+    Limits { states, time: Duration::from_secs(40), threads: 1 }
+}
+
+fn check_holds(plan: Plan, states: usize) {
+    let found = search(&Protocol::new(plan), Order::Depth, limits(states), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    assert!(found.is_complete || found.states >= states, "{found:?}");
+}
+
+fn check_missed(omission: Omission) {
+    let found = match Plan::without(omission) {
+        Some(plan) => search(&Protocol::new(plan), Order::Breadth, limits(200_000), |_| {}),
+        None => search(&Fills::without(omission), Order::Breadth, limits(200_000), |_| {}),
+    };
+
+    let counterexample =
+        found.counterexample.unwrap_or_else(|| panic!("{omission} survives {}", found.states));
+    let told = counterexample.story.last().expect("something happened");
+    assert!(told.contains("broken"), "the story ends with it: {told}");
+}
+
+#[test]
+fn a_cache_is_never_older_than_a_write_that_was_acknowledged() {
+    check_holds(Plan::cache(), 3_000);
+}
+
+#[test]
+fn nor_is_it_through_a_fail_over() {
+    check_holds(Plan::fail_over(), 3_000);
+}
+
+#[test]
+fn nor_behind_a_proxy() {
+    check_holds(Plan::tier(), 3_000);
+}
+
+#[test]
+fn a_lock_is_not_taken_from_a_client_that_moves_between_proxies() {
+    check_holds(Plan::claims(), 1_000);
+}
+
+#[test]
+fn a_write_that_is_asked_again_takes_effect_once() {
+    check_holds(Plan::once(), 3_000);
+}
+
+#[test]
+fn whatever_the_network_does_a_cache_shows_what_was_committed_last() {
+    let found = search(&Fills::small(), Order::Depth, limits(1_000_000), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    assert!(found.is_complete && found.missing.is_empty(), "{found:?}");
+    assert!(found.states > 1_000, "{found:?}");
+}
+
+#[test]
+fn an_invalidation_must_be_awaited() {
+    check_missed(Omission::InvalidationNotAwaited);
+}
+
+#[test]
+fn leases_must_allow_for_the_rates_of_clocks() {
+    check_missed(Omission::ClocksUnbounded);
+}
+
+#[test]
+fn an_invalidation_must_leave_a_floor() {
+    check_missed(Omission::FloorForgotten);
+}
+
+#[test]
+fn a_new_master_must_wait_for_those_who_cached_under_the_last() {
+    check_missed(Omission::FailOverNotAwaited);
+}
+
+#[test]
+fn a_master_must_earn_its_lease() {
+    check_missed(Omission::MasterLeaseUnearned);
+}
+
+#[test]
+fn a_claim_must_be_awaited() {
+    check_missed(Omission::ClaimNotAwaited);
+}
+
+#[test]
+fn a_write_that_is_asked_again_must_be_known_again() {
+    check_missed(Omission::RetriedAnew);
+}
+
+#[test]
+fn the_same_actions_lead_to_the_same_state() {
+    let plan = std::sync::Arc::new(Plan::tier());
+    let walk = || {
+        let mut world = world::World::begun(&plan);
+        let mut actions = Vec::new();
+        for step in 0..40 {
+            actions.clear();
+            world.actions(&mut actions);
+            let Some(action) = actions.get(step * 7 % actions.len().max(1)).copied() else { break };
+            world.take(&action);
+        }
+        hash_of(&world)
+    };
+
+    assert_eq!(walk(), walk());
+}

@@ -1,0 +1,185 @@
+//! Sessions that come from elsewhere. They are promised nothing before the cells know through whom they speak from
+//! here on: else whoever spoke for them before could end what they were just told is safe (`proxy-4`, P-LEASE).
+//!
+//! ```text
+//! Hello -- claimed at every cell -- all have noted it --------------------> admitted
+//!             |                 '-- the own session at one is over -------> admitted, told that the cell is lost
+//!             |-- a cell knows its end, or a newer claim -----------------> refused for good --.
+//!             '-- its connection is gone, and no other came for a while ----------------------+--> ended as failed
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hasp_proto::client::{Ask, Status};
+use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::id::{CellName, Claim, RequestNumber, SessionId};
+use hasp_proto::request::{Answer, Op};
+use hasp_proto::server::ConnectionId;
+use hasp_proto::stream::{Hello, News, Role};
+use hasp_proto::time::Time;
+
+use super::departures::speak_for;
+use super::flights::Purpose;
+use super::stopping::stopping;
+use super::{Phase, RelayCore};
+
+/// For how long after its start a cell that has not welcomed this host is waited for.
+const START_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A session that waits to be let in.
+#[derive(Clone, Debug)]
+struct Admission {
+    connection: ConnectionId,
+    claim: Claim,
+    principal: String,
+    /// Cells that have not noted the claim.
+    waits_for: BTreeSet<CellName>,
+    /// Cells that cannot: there is no session with them.
+    lost: BTreeSet<CellName>,
+}
+
+/// All that wait.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admissions {
+    waiting: BTreeMap<SessionId, Admission>,
+    /// Claims under way. One at a time for each session and cell, however often it comes back.
+    asked: BTreeSet<(SessionId, CellName)>,
+}
+
+impl RelayCore {
+    /// Lets a session in: one that begins at once, one that comes from elsewhere when it was claimed.
+    pub(super) fn admit(&mut self, now: Time, connection: ConnectionId, session: SessionId, hello: &Hello) {
+        if self.phase >= Phase::Stopping {
+            return self.server.refuse(connection, stopping());
+        }
+        let is_from_elsewhere = hello.known_since.is_some() || self.server.holder(session).is_some();
+        if hello.role != Role::Client {
+            // Its clients are claimed one by one.
+            self.server.admit(now, connection);
+            self.adopt_guest(session);
+            if is_from_elsewhere {
+                self.movers.came(session, self.upstream.last_ticket());
+            }
+        } else if is_from_elsewhere {
+            self.claim(now, connection, session, hello);
+        } else {
+            self.server.admit(now, connection);
+        }
+    }
+
+    fn claim(&mut self, now: Time, connection: ConnectionId, session: SessionId, hello: &Hello) {
+        let (waits_for, lost): (BTreeSet<_>, BTreeSet<_>) =
+            self.cells.iter().cloned().partition(|cell| self.counts_on(now, cell));
+        if waits_for.is_empty() {
+            let error = ErrorCode::Unavailable.because("no cell can be asked at the moment");
+            return self.server.refuse(connection, error);
+        }
+        let principal = hello.principal.clone();
+        // If its connection is lost before it is let in, this host is the only one that can still end it.
+        let on_behalf = speak_for(session, hello.claim, &principal, RequestNumber(0));
+        self.guests.expect_back(now, &on_behalf, &waits_for);
+        let claim = hello.claim;
+        let admission = Admission { connection, claim, principal, waits_for: waits_for.clone(), lost };
+        self.admissions.waiting.insert(session, admission);
+        for cell in waits_for {
+            self.ask_claim(now, session, cell);
+        }
+    }
+
+    /// Whether a session stands at the cell, or will in a moment.
+    fn counts_on(&self, now: Time, cell: &CellName) -> bool {
+        let stands = self
+            .upstream
+            .sessions()
+            .any(|held| held.cell == Some(cell) && matches!(held.status, Status::Safe | Status::Jeopardy));
+        stands || (!self.welcomed.contains(cell) && now < self.started + START_PATIENCE)
+    }
+
+    fn ask_claim(&mut self, now: Time, session: SessionId, cell: CellName) {
+        let Some(admission) = self.admissions.waiting.get(&session) else { return };
+        if !self.admissions.asked.insert((session, cell.clone())) {
+            return; // The newer claim follows when that one has landed.
+        }
+        let claim = admission.claim;
+        let on_behalf = speak_for(session, claim, &admission.principal, RequestNumber(0));
+        let ask = Ask { on_behalf: Some(on_behalf), ..Op::Claim.into() };
+        self.ask_cell(now, cell, Purpose::Claim(session, claim), ask);
+    }
+
+    /// A cell has answered a claim.
+    pub(super) fn claimed(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        claim: Claim,
+        cell: CellName,
+        answer: Answer,
+    ) {
+        self.admissions.asked.remove(&(session, cell.clone()));
+        let Some(admission) = self.admissions.waiting.get_mut(&session) else { return };
+        if !admission.waits_for.contains(&cell) {
+            return;
+        }
+        if claim < admission.claim {
+            return self.ask_claim(now, session, cell);
+        }
+        let is_the_cells_word = answer.position.is_some();
+        match answer.result {
+            Ok(_) => drop(admission.waits_for.remove(&cell)),
+            Err(error) if is_the_cells_word && is_final(&error.code) => {
+                return self.turn_away(session, error);
+            }
+            Err(error) if error.code == ErrorCode::SessionExpired => {
+                admission.waits_for.remove(&cell);
+                admission.lost.insert(cell);
+            }
+            Err(error) => {
+                let connection = admission.connection;
+                self.admissions.waiting.remove(&session);
+                return self.server.refuse(connection, ErrorCode::Unavailable.because(error.detail));
+            }
+        }
+        if self.admissions.waiting[&session].waits_for.is_empty() {
+            self.let_in(now, session);
+        }
+    }
+
+    fn let_in(&mut self, now: Time, session: SessionId) {
+        let Some(Admission { connection, claim, lost, .. }) = self.admissions.waiting.remove(&session) else {
+            return;
+        };
+        if self.phase >= Phase::Stopping {
+            return self.server.refuse(connection, stopping());
+        }
+        self.server.admit(now, connection);
+        if self.server.holder(session).is_none_or(|holder| holder.claim != claim) {
+            return; // Gone again; it is waited for.
+        }
+        self.adopt_guest(session);
+        self.movers.came(session, self.upstream.last_ticket());
+        for cell in lost {
+            self.server.tell(now, session, News::CellLost { cell });
+        }
+    }
+
+    /// What was left at the cells while others spoke for the session is its own from here on.
+    fn adopt_guest(&mut self, session: SessionId) {
+        if let Some(guest) = self.guests.remove(session) {
+            self.footprints.entry(session).or_default().join(&guest.footprint);
+        }
+    }
+
+    /// One cell has ended the client, or heard of a newer claim: it is not let in. What it has left elsewhere goes when
+    /// nothing that it was promised before can still stand: like that of one who does not come.
+    fn turn_away(&mut self, session: SessionId, error: Error) {
+        if let Some(admission) = self.admissions.waiting.remove(&session) {
+            self.server.refuse(admission.connection, error);
+        }
+    }
+}
+
+/// Whether no later claim of this one would be taken.
+const fn is_final(code: &ErrorCode) -> bool {
+    matches!(code, ErrorCode::SessionExpired | ErrorCode::SessionMoved)
+}

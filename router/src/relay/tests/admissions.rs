@@ -1,0 +1,171 @@
+//! Sessions that come from elsewhere: `proxy-4`, `proxy-5`, P-LEASE.
+
+use super::*;
+
+fn welcomes(world: &World, client: usize) -> usize {
+    world.clients[client].saw(|event| matches!(event, Event::Welcomed { .. }))
+}
+
+fn ends(world: &World, cell: &str, client: usize) -> usize {
+    world.asked(cell, client).iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed)).count()
+}
+
+/// A client of proxy `p` or `q` that has opened a file in each cell, and what it held breaks.
+fn world_with_mover() -> (World, usize) {
+    let mut world = World::new(&["p", "q"]);
+    let client = world.add_client(&["p", "q"]);
+    opened(&mut world, client, A);
+    opened(&mut world, client, B);
+    world.run_for(500);
+    (world, client)
+}
+
+#[test]
+fn a_session_from_elsewhere_is_promised_nothing_before_every_cell_has_noted_its_claim() {
+    let (mut world, client) = world_with_mover();
+    for cell in ["a", "b"] {
+        world.cell(cell).holds = true;
+    }
+
+    world.break_links(client);
+    world.run_for(1_000);
+    assert_eq!(welcomes(&world, client), 1, "nobody has noted it");
+    world.cell("a").answer_held();
+    world.run_for(1_000);
+    assert_eq!(welcomes(&world, client), 1, "one has");
+    world.cell("b").answer_held();
+    world.run_for(100);
+
+    assert_eq!(welcomes(&world, client), 2);
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Jeopardy)), 0);
+    let claims = world.asked("a", client).iter().filter(|(_, it)| it.op == Op::Claim).count();
+    assert_eq!(claims, 1);
+}
+
+#[test]
+fn a_session_that_begins_waits_for_nobody() {
+    let mut world = World::new(&["p"]);
+    for cell in ["a", "b"] {
+        world.cell(cell).holds = true;
+    }
+
+    let client = world.add_client(&["p"]);
+    world.run_for(100);
+
+    assert_eq!(welcomes(&world, client), 1);
+}
+
+#[test]
+fn however_often_a_session_comes_back_its_newest_claim_is_noted_and_one_at_a_time_is_under_way() {
+    let (mut world, client) = world_with_mover();
+    world.cell("a").holds = true;
+
+    for _ in 0..5 {
+        world.break_links(client);
+        world.run_for(1_500);
+    }
+    let claims = world.cell("a").held.iter().filter(|(_, it)| it.op == Op::Claim).count();
+    assert!(claims <= 2, "one from each proxy: {claims}");
+    world.cell("a").holds = false;
+    world.cell("a").answer_held();
+    world.run_for(10_000);
+
+    assert_eq!(welcomes(&world, client), 2);
+    let asked = world.asked("a", client);
+    let claims = asked.iter().filter(|(_, it)| it.op == Op::Claim);
+    let newest = claims.filter_map(|(_, it)| it.on_behalf.as_ref()).map(|it| it.claim).max();
+    let relays = world.relays.values();
+    let speaks: Vec<_> = relays.filter_map(|it| it.server.holder(world.clients[client].session())).collect();
+    assert!(speaks.iter().any(|holder| Some(holder.claim) == newest), "{newest:?} {speaks:?}");
+}
+
+#[test]
+fn a_client_that_one_cell_has_given_up_is_turned_away_and_ended_at_the_others_when_its_lease_is_over() {
+    let (mut world, client) = world_with_mover();
+    world.cell("a").refuses = Some(("claim", ErrorCode::SessionExpired));
+    world.break_links(client);
+    let claimed = world.now;
+
+    world.run_until(claimed + CLAIM_WINDOW - Duration::from_secs(2));
+    assert_eq!(welcomes(&world, client), 1);
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Expired(_))), 1);
+    let newest = |world: &World, cell: &str| {
+        let asked = world.asked(cell, client);
+        let ends = asked.iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed));
+        ends.filter_map(|(_, it)| Some(it.on_behalf.clone()?.claim.0)).max()
+    };
+    assert_eq!(newest(&world, "b"), Some(1), "the word of the proxy that it had left");
+    world.run_for(10_000);
+
+    assert_eq!(newest(&world, "b"), Some(2));
+}
+
+#[test]
+fn a_cell_with_which_there_is_no_session_is_not_waited_for_and_its_loss_is_told() {
+    let (mut world, client) = world_with_mover();
+    let first = world.relays.iter().find(|(_, it)| it.status().sessions == 1).expect("one has it").0.clone();
+    let next = if first == "p" { "q" } else { "p" };
+    world.cut(next, "b");
+    world.run_for(80_000); // The other proxy's session there is over, and no other begins.
+    let lost = |world: &World| world.clients[client].saw(|event| is_lost(event, "b"));
+    assert_eq!(lost(&world), 0);
+
+    world.break_links(client);
+    world.run_for(5_000);
+
+    assert_eq!((welcomes(&world, client), lost(&world)), (2, 1));
+}
+
+#[test]
+fn a_client_that_was_claimed_and_did_not_come_is_ended_like_an_orphan() {
+    let (mut world, client) = world_with_mover();
+    for cell in ["a", "b"] {
+        world.cell(cell).holds = true;
+    }
+    world.break_links(client);
+    world.run_for(500);
+    world.freeze(client); // It never hears that it was let in, nor says anything.
+    world.break_links(client);
+    for cell in ["a", "b"] {
+        world.cell(cell).holds = false;
+        world.cell(cell).answer_held();
+    }
+    let claimed = world.now;
+
+    world.run_until(claimed + CLAIM_WINDOW - Duration::from_secs(2));
+    let claims = |world: &World| {
+        let asked = world.asked("a", client);
+        asked
+            .iter()
+            .filter(|(_, it)| it.op == Op::Claim)
+            .filter_map(|(_, it)| Some(it.on_behalf.clone()?.claim))
+            .max()
+    };
+    let newest = claims(&world);
+    let ended = |world: &World, cell: &str| {
+        let asked = world.asked(cell, client);
+        let ends = asked.iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed));
+        ends.filter(|(_, it)| it.on_behalf.as_ref().map(|it| it.claim) == newest).count()
+    };
+    assert_eq!(ended(&world, "a"), 0, "within the claim window");
+    world.run_for(10_000);
+
+    assert_eq!((ended(&world, "a"), ended(&world, "b")), (1, 1));
+}
+
+#[test]
+fn a_client_that_moved_and_did_nothing_since_is_ended_where_it_was_before() {
+    let (mut world, client) = world_with_mover();
+    world.break_links(client);
+    world.run_for(1_000);
+    assert_eq!(welcomes(&world, client), 2);
+    let before = ends(&world, "a", client);
+
+    let now = world.now;
+    world.clients[client].core.end(now);
+    world.run_for(1_000);
+
+    let closed =
+        world.asked("a", client).iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Closed)).count();
+    assert_eq!((closed, before), (1, 0));
+}
