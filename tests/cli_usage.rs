@@ -120,6 +120,16 @@ fn an_unreachable_service_exits_with_3_and_names_the_addresses() {
 }
 
 #[test]
+fn a_load_test_that_could_not_end_well_does_not_begin() {
+    let stderr = refused("loadtest --report /nowhere/report.html", 1);
+    assert!(stderr.contains("write report /nowhere/report.html"), "{stderr}");
+    let stderr = refused("loadtest --faults proxy-kill,disk-full", 2);
+    assert!(stderr.contains("disk-full") && stderr.contains("master-restart"), "{stderr}");
+    let stderr = refused("loadtest --faults proxy-kill --proxies 1", 1);
+    assert!(stderr.contains("--proxies 2"), "{stderr}");
+}
+
+#[test]
 fn text_that_is_no_sequencer_is_invalid_wherever_it_is_checked() {
     for text in ["sesame", "hasp1.", "hasp1.0", "hasp1.GG"] {
         let stderr = refused(&format!("sequencer check --connect {} {text}", nobody()), 1);

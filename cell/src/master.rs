@@ -42,6 +42,7 @@ use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Epoch, Instance, RequestNumber, SessionId};
 use hasp_proto::lease::{Ceiling, LeaseEnds, LeaseTerms};
+use hasp_proto::limits::LEASE_MAX;
 use hasp_proto::machine::Core;
 use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
@@ -432,7 +433,7 @@ impl MasterCore {
     /// The session is in the log: it must run out some day even if its connection is gone by now.
     fn session_created(&mut self, now: Time, connection: ConnectionId, id: SessionId, hello: &Hello) {
         if self.server.holder(id).is_none() {
-            let length = self.config.terms.lease;
+            let length = self.config.terms.lease.max(hello.lease_left.min(LEASE_MAX));
             let ends = LeaseEnds { session: now + length, cache: now + length };
             self.server.adopt(id, requests::holder_of_hello(hello), ends);
         }

@@ -234,7 +234,12 @@ impl Outside {
                 self.ended.notify_waiters();
             }
             Event::Closed => self.ended.notify_waiters(),
-            Event::Extended | Event::CacheLapsed | Event::Jeopardy | Event::Safe | Event::News(..) => {}
+            Event::Extended
+            | Event::CacheLapsed
+            | Event::Jeopardy
+            | Event::Safe
+            | Event::CellLost(_)
+            | Event::News(..) => {}
         }
         self.announcer.announce(cell, event);
     }

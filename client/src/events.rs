@@ -108,6 +108,7 @@ impl Announcer {
             | Event::CacheLapsed
             | Event::Jeopardy
             | Event::Safe
+            | Event::CellLost(_)
             | Event::News(..) => false,
         };
         if is_final {
@@ -129,7 +130,9 @@ fn session_event(cell: &Option<CellName>, event: &Event) -> Option<SessionEvent>
         (Event::News(_, News::FailOver { cell, epoch }), _) => {
             Some(SessionEvent::FailOver { cell: cell.clone(), epoch: *epoch })
         }
-        (Event::News(_, News::CellLost { cell }), _) => Some(SessionEvent::CellLost { cell: cell.clone() }),
+        (Event::News(_, News::CellLost { cell }) | Event::CellLost(cell), _) => {
+            Some(SessionEvent::CellLost { cell: cell.clone() })
+        }
         (Event::News(_, News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. }), _) => None,
         (Event::Welcomed { .. } | Event::Extended | Event::CacheLapsed | Event::Closed, _) => None,
     }

@@ -9,6 +9,7 @@ use hasp_rt::env::Env;
 use tokio::sync::mpsc;
 
 use crate::job::{Finished, Job, Order, Progress, Ramped, Said};
+use crate::measure::Latencies;
 use crate::processes::{Process, Processes, Spec, stop_all};
 use crate::window::{Member, Role};
 
@@ -21,6 +22,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct Crew {
     env: Env,
     workers: Vec<Worker>,
+    /// Of operations that nobody asked for yet.
+    recent: Latencies,
     said: mpsc::Receiver<(usize, anyhow::Result<Said>)>,
 }
 
@@ -57,7 +60,7 @@ impl Crew {
             env.tasks.spawn("worker-words", hear(index, process.name().to_owned(), lines, said_in.clone()));
             workers.push(Worker { process, latest: Progress::default(), ramped: None, finished: None });
         }
-        Ok(Self { env: env.clone(), workers, said })
+        Ok(Self { env: env.clone(), workers, recent: Latencies::new(), said })
     }
 
     /// The worker processes, to look at.
@@ -162,6 +165,7 @@ impl Crew {
         let worker = &mut self.workers[index];
         match said {
             Ok(Said::Progress(progress)) => worker.latest = progress,
+            Ok(Said::Recent(pairs)) => self.recent.merge(&Latencies::from_pairs(&pairs)),
             Ok(Said::Ramped(ramped)) => worker.ramped = Some(ramped),
             Ok(Said::Finished(finished)) => worker.finished = Some(*finished),
             // Its end is told only after all it said was heard.
@@ -174,7 +178,13 @@ impl Crew {
         Ok(true)
     }
 
-    fn progress(&self) -> CrewProgress {
+    /// Latencies of the operations that were done since this was asked last.
+    pub fn take_recent(&mut self) -> Latencies {
+        self.recent.take()
+    }
+
+    /// How all of them stand.
+    pub fn progress(&self) -> CrewProgress {
         let mut all = Progress::default();
         for worker in &self.workers {
             all.sessions.add(worker.latest.sessions);

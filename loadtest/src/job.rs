@@ -51,6 +51,9 @@ pub enum Order {
 pub enum Said {
     /// From time to time.
     Progress(Progress),
+    /// From time to time: latencies of the operations that were done since the last time, in pairs of microseconds and
+    /// count.
+    Recent(Vec<(u64, u64)>),
     /// All clients have their sessions and handles.
     Ramped(Ramped),
     /// The last line.

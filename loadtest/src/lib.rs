@@ -19,6 +19,7 @@
 pub mod bench;
 pub mod check;
 pub mod crew;
+pub mod faults;
 #[cfg(feature = "full")]
 pub mod full;
 pub mod job;
@@ -26,10 +27,12 @@ pub mod measure;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod options;
+pub mod page;
 pub mod processes;
 pub mod procfs;
 pub mod progress;
 pub mod report;
+pub mod series;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod status;

@@ -51,6 +51,18 @@ impl Latencies {
         Summary { count: self.0.len(), p50_us: at(0.5), p99_us: at(0.99), max_us: self.0.max() }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes all of them out.
+    pub fn take(&mut self) -> Self {
+        let taken = self.clone();
+        self.0.reset();
+        taken
+    }
+
     /// As pairs of latency and count, for another process.
     pub fn to_pairs(&self) -> Vec<(u64, u64)> {
         self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
@@ -89,6 +101,8 @@ pub struct Summary {
 #[derive(Clone, Debug, Default)]
 pub struct OpStats {
     ops: BTreeMap<OpKind, OpStat>,
+    /// Of all operations since somebody asked for it last.
+    recent: Latencies,
     failures: Vec<String>,
 }
 
@@ -102,6 +116,12 @@ impl OpStats {
     /// An operation succeeded.
     pub fn succeeded(&mut self, kind: OpKind, latency: Duration) {
         self.ops.entry(kind).or_default().latencies.record(latency);
+        self.recent.record(latency);
+    }
+
+    /// Latencies of all operations since this was asked last.
+    pub fn take_recent(&mut self) -> Latencies {
+        self.recent.take()
     }
 
     /// An operation failed.
@@ -205,6 +225,7 @@ mod tests {
         other.succeeded(OpKind::Open, Duration::from_micros(300));
         other.succeeded(OpKind::GetStat, Duration::from_secs(3_600));
 
+        assert_eq!((one.take_recent().count(), one.take_recent().count()), (1, 0));
         let text = serde_json::to_string(&one.to_record()).expect("plain data");
         other.merge(&serde_json::from_str(&text).expect("the same")).expect("known operations");
 

@@ -37,7 +37,7 @@ pub use fills::Fills;
 pub use omission::Omission;
 pub use plan::{Bounds, Plan};
 pub use protocol::Protocol;
-pub use search::{Found, Limits, Order, search};
+pub use search::{Found, Limits, Order, search, search_widely};
 
 fn hash_of(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();

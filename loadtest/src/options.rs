@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure};
 
+use crate::faults::Fault;
 use crate::workload::{Mix, Rates};
 
 /// Open files that a process keeps for everything but its clients' connections: short-lived
@@ -19,6 +20,9 @@ const RAMP_PER_S_MAX: f64 = 2_000.0;
 /// A ramp takes at least this long, one KeepAlive period: so KeepAlives are spread evenly, and a
 /// count over any window is fair.
 const RAMP_MIN: Duration = Duration::from_secs(8);
+
+/// From one fault to the next, and after the last, at least.
+const SECONDS_PER_FAULT: Duration = Duration::from_secs(5);
 
 /// The most baseline clients unless asked for.
 const BASELINE_CLIENTS: usize = 3_000;
@@ -50,6 +54,10 @@ pub struct LoadtestOptions {
     pub targets: Vec<String>,
     /// Where the report is written as JSON.
     pub json: Option<PathBuf>,
+    /// Where the report is written as a page for browsers.
+    pub page: Option<PathBuf>,
+    /// What is done to the servers under load, one after another.
+    pub faults: Vec<Fault>,
     /// For everything left to chance.
     pub seed: u64,
     /// The `hasp` command to start servers and workers with; `None` is the running program.
@@ -70,6 +78,8 @@ impl Default for LoadtestOptions {
             rate: None,
             targets: Vec::new(),
             json: None,
+            page: None,
+            faults: Vec::new(),
             seed: 1,
             binary: None,
         }
@@ -98,6 +108,7 @@ impl LoadtestOptions {
             open_files > OPEN_FILES_SLACK,
             "the limit of open files is {open_files}: raise it (ulimit -n)"
         );
+        self.check_faults()?;
         if !self.targets.is_empty() {
             return Ok(());
         }
@@ -105,6 +116,34 @@ impl LoadtestOptions {
         ensure!((1..=7).contains(&self.replicas), "--replicas must be from 1 to 7");
         ensure!((1..=1_000).contains(&self.proxies), "--proxies must be from 1 to 1000");
         self.check_servers(open_files - OPEN_FILES_SLACK)
+    }
+
+    /// Whether there is somebody to do things to, time to do them in, and somebody else left meanwhile.
+    fn check_faults(&self) -> anyhow::Result<()> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        ensure!(self.targets.is_empty(), "--faults needs servers of its own, not those of --target");
+        let of_proxies = |fault: &Fault| matches!(fault, Fault::ProxyKill | Fault::ProxyRestart);
+        let (proxies, masters): (Vec<_>, Vec<_>) = self.faults.iter().copied().partition(of_proxies);
+        ensure!(
+            proxies.is_empty() || self.proxies >= 2,
+            "--faults {}: needs --proxies 2 or more, so that clients have somewhere to go",
+            proxies[0].name()
+        );
+        ensure!(
+            masters.is_empty() || self.replicas >= 3,
+            "--faults {}: needs --replicas 3 or more, so that there is another master",
+            masters[0].name()
+        );
+        let needed = SECONDS_PER_FAULT * u32::try_from(self.faults.len() + 1).unwrap_or(u32::MAX);
+        ensure!(
+            self.duration >= needed,
+            "--faults: {} of them need --duration {}s or more, so that each is over before the next",
+            self.faults.len(),
+            needed.as_secs()
+        );
+        Ok(())
     }
 
     /// Whether every server can hold its connections.
@@ -191,6 +230,28 @@ mod tests {
         refused(|options| options.baseline_clients = Some(20_000), "--baseline-clients 19488");
 
         let options = LoadtestOptions { clients: 90_000, proxies: 6, ..LoadtestOptions::default() };
+        assert!(options.validate(20_000).is_ok());
+    }
+
+    #[test]
+    fn faults_need_servers_of_ones_own_and_others_that_go_on_and_time() {
+        let faulty = |options: &mut LoadtestOptions| options.faults = Fault::ALL.to_vec();
+
+        refused(
+            |options| (options.faults, options.targets) = (vec![Fault::ProxyKill], vec!["h:1".into()]),
+            "--target",
+        );
+        refused(|options| (options.faults, options.proxies) = (vec![Fault::ProxyKill], 1), "--proxies 2");
+        refused(|options| (options.faults, options.replicas) = (vec![Fault::MasterKill], 1), "--replicas 3");
+        refused(
+            |options| {
+                faulty(options);
+                options.duration = Duration::from_secs(24);
+            },
+            "--duration 25s",
+        );
+        let mut options = LoadtestOptions::default();
+        faulty(&mut options);
         assert!(options.validate(20_000).is_ok());
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::check::Violations;
 use crate::job::{Checks, Sessions};
 use crate::measure::{OpStats, Summary};
+use crate::series::Series;
 use crate::window::{ProcessReport, round};
 use crate::workload::{OpKind, Rates};
 
@@ -45,6 +46,8 @@ pub struct Phase {
     pub processes: Vec<ProcessReport>,
     /// For people.
     pub remarks: Vec<String>,
+    /// What happened when.
+    pub series: Series,
 }
 
 impl Phase {

@@ -1,11 +1,13 @@
 //! The load test from start to end: what is started, in which order, and that all of it is stopped.
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "real processes of a real machine are watched here, never simulated ones"
 )]
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,15 +16,18 @@ use hasp_rt::env::Env;
 use tempfile::TempDir;
 
 use crate::crew::{Crew, CrewProgress};
+use crate::faults::{Faults, Saboteur};
 use crate::interrupt::interrupted;
 use crate::job::{Finished, Job, Order};
 use crate::measure::{Latencies, OpStats};
 use crate::options::{LoadtestOptions, shares};
+use crate::page;
 use crate::processes::{Ended, Processes};
 use crate::procfs;
 use crate::progress::Progress;
 use crate::report::{Phase, Report, Setting};
 use crate::seeding;
+use crate::series::{self, Series};
 use crate::status::StatusReader;
 use crate::system::{System, SystemSpec, cell_roots};
 use crate::tree::TreeSpec;
@@ -30,8 +35,10 @@ use crate::window::{Member, Role, Snapshot, Window, WorkerShare};
 
 /// Between the ramp and the measurement: what the ramp left behind comes to rest.
 const SETTLE: Duration = Duration::from_secs(2);
-/// Beyond what its rate makes it take, a ramp may take this long.
+/// Beyond what its rate makes it take, a ramp may take this long,
 const RAMP_SLACK: Duration = Duration::from_secs(60);
+/// and so much longer for each client: where they share a busy machine, those that are there slow the others down.
+const RAMP_SLACK_PER_CLIENT: Duration = Duration::from_millis(2);
 /// How long operations under way, and the ends of sessions, may take after the measurement.
 const FINISH: Duration = Duration::from_secs(120);
 /// How long the tasks of a load test that is over may take to end.
@@ -42,6 +49,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct Outcome {
     /// What was found. Prints as tables for people.
     pub report: Report,
+    /// The same for browsers, if that was asked for.
+    page: Option<String>,
 }
 
 impl Outcome {
@@ -62,6 +71,11 @@ impl Outcome {
 pub async fn run(options: LoadtestOptions, env: Env) -> anyhow::Result<Outcome> {
     let open_files = procfs::raise_open_files();
     options.validate(open_files)?;
+    for path in options.json.iter().chain(&options.page) {
+        // Found out now, not when all is measured. What it has is kept until then.
+        let opened = File::options().create(true).append(true).open(path);
+        opened.with_context(|| format!("write report {}", path.display()))?;
+    }
     let home =
         tempfile::Builder::new().prefix("hasp-loadtest-").tempdir().context("make a temporary directory")?;
     let env = env.child("loadtest");
@@ -86,7 +100,8 @@ pub async fn run(options: LoadtestOptions, env: Env) -> anyhow::Result<Outcome> 
     }
     match result {
         Ok(outcome) => {
-            write_json(&options, &outcome.report)?;
+            write(options.json.as_ref(), || outcome.report.to_json() + "\n")?;
+            write(options.page.as_ref(), || outcome.page.clone().unwrap_or_default())?;
             Ok(outcome)
         }
         Err(error) if error.is::<Interrupted>() => Err(error),
@@ -98,9 +113,9 @@ pub async fn run(options: LoadtestOptions, env: Env) -> anyhow::Result<Outcome> 
     }
 }
 
-fn write_json(options: &LoadtestOptions, report: &Report) -> anyhow::Result<()> {
-    let Some(path) = &options.json else { return Ok(()) };
-    std::fs::write(path, report.to_json() + "\n").with_context(|| format!("write report {}", path.display()))
+fn write(path: Option<&PathBuf>, report: impl FnOnce() -> String) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    std::fs::write(path, report()).with_context(|| format!("write report {}", path.display()))
 }
 
 /// The user had enough: nothing to look into, so no logs are kept.
@@ -137,6 +152,17 @@ struct Site {
     setting: Setting,
 }
 
+/// What one phase does.
+#[derive(Clone, Copy)]
+struct Load<'a> {
+    name: &'static str,
+    /// Addresses of the clients' hosts.
+    targets: &'a [String],
+    clients: usize,
+    /// Of each client.
+    connections: usize,
+}
+
 impl Test<'_> {
     /// Runs until it is done, a child fails, or the user has enough.
     async fn supervised(&self, mut ended: Ended) -> anyhow::Result<Outcome> {
@@ -168,16 +194,23 @@ impl Test<'_> {
         let baseline_clients = self.options.baseline_clients();
         let baseline = if baseline_clients > 0 && !site.replicas.is_empty() {
             let connections = site.tree.cells();
-            Some(self.phase("baseline", &site, &site.replicas, baseline_clients, connections).await?)
+            let load =
+                Load { name: "baseline", targets: &site.replicas, clients: baseline_clients, connections };
+            Some(self.phase(&site, load, None).await?)
         } else {
             None
         };
-        let main = self.phase("proxies", &site, &site.proxies, self.options.clients, 1).await?;
+        let faults = Faults::over(self.options.duration, &self.options.faults);
+        let load =
+            Load { name: "proxies", targets: &site.proxies, clients: self.options.clients, connections: 1 };
+        let main = self.phase(&site, load, system.as_mut().map(|system| (system, faults))).await?;
         if !self.options.targets.is_empty() {
             self.progress.step("deleting the files");
             seeding::uproot(self.env, &site.proxies, &site.tree).await?;
         }
-        Ok(Outcome { report: Report::new(&site.setting, &main, baseline.as_ref()) })
+        let report = Report::new(&site.setting, &main, baseline.as_ref());
+        let page = self.options.page.is_some().then(|| page::page(&report, &main, baseline.as_ref()));
+        Ok(Outcome { report, page })
     }
 
     async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
@@ -186,13 +219,8 @@ impl Test<'_> {
         self.progress.step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies"));
         let system = System::start(self.env, self.processes, &spec, self.home.path()).await?;
         let system = place.insert(system);
-        let members = |role, servers: Vec<&crate::system::Server>| {
-            servers.into_iter().map(move |server| server.member(role)).collect::<Vec<_>>()
-        };
-        let mut servers = members(Role::Replica, system.cells.values().flatten().collect());
-        servers.extend(members(Role::Proxy, system.proxies.iter().collect()));
         Ok(Site {
-            servers,
+            servers: system.members(),
             proxies: system.proxy_addresses(),
             replicas: system.replica_addresses(),
             tree: self.tree(&cell_roots(cells), clients),
@@ -256,22 +284,21 @@ impl Test<'_> {
         seeding::plant(self.env, &site.proxies, &site.tree, self.options.seed, show).await
     }
 
-    /// `clients` clients at `targets`, with `connections` connections each: ramp, hold, end.
+    /// Ramp, hold, end; with faults, if there is a system to do them to.
     async fn phase(
         &self,
-        name: &str,
         site: &Site,
-        targets: &[String],
-        clients: usize,
-        connections: usize,
+        load: Load<'_>,
+        faulty: Option<(&mut System, Faults)>,
     ) -> anyhow::Result<Phase> {
-        let jobs = self.jobs(site, targets, clients, connections);
+        let Load { name, clients, .. } = load;
+        let jobs = self.jobs(site, load);
         let count = jobs.len();
         self.progress.step(&format!("{name}: opening {clients} sessions from {count} processes"));
         let mut crew = Crew::start(self.env, self.processes, name, &jobs).await?;
         let ramp_takes = Duration::from_secs_f64(clients as f64 / self.options.ramp_per_s(clients));
-        let ramped =
-            crew.ramped(ramp_takes + RAMP_SLACK, |progress| self.show_ramp(progress, clients)).await?;
+        let slack = RAMP_SLACK + RAMP_SLACK_PER_CLIENT * u32::try_from(clients).unwrap_or(u32::MAX);
+        let ramped = crew.ramped(ramp_takes + slack, |progress| self.show_ramp(progress, clients)).await?;
         crew.listen(SETTLE, |_| {}).await?;
         let hold = self.options.duration;
         self.progress.step(&format!("{name}: load for {hold:?}"));
@@ -279,12 +306,7 @@ impl Test<'_> {
         let mut reader = StatusReader::new(self.env.clone());
         let before = Snapshot::take(self.env, &mut reader, &members).await;
         crew.order(Order::Begin).await?;
-        let began = self.env.clock.now();
-        let show = |progress: &CrewProgress| {
-            let passed = progress.at.saturating_since(began);
-            self.show_load(progress, passed, hold);
-        };
-        crew.listen(hold, show).await?;
+        let series = self.hold(&mut crew, &mut reader, (&members, before.clone()), faulty).await?;
         let after = Snapshot::take(self.env, &mut reader, &members).await;
         crew.order(Order::End).await?;
         self.progress.step(&format!("{name}: ending {clients} sessions"));
@@ -296,10 +318,65 @@ impl Test<'_> {
         let pairs: Vec<_> = ramped.into_iter().flat_map(|ramped| ramped.latencies).collect();
         phase.ramp = Latencies::from_pairs(&pairs).summary();
         complete(&mut phase, &Window::new(members, before, after), finished)?;
+        phase.remarks.extend(series.remarks());
+        phase.series = series;
         Ok(phase)
     }
 
-    fn jobs(&self, site: &Site, targets: &[String], clients: usize, connections: usize) -> Vec<Job> {
+    /// The load goes on for as long as was asked for: looks at everybody again and again, and does what is to be done to
+    /// the servers.
+    async fn hold(
+        &self,
+        crew: &mut Crew,
+        reader: &mut StatusReader,
+        (members, mut before): (&[Member], Snapshot),
+        faulty: Option<(&mut System, Faults)>,
+    ) -> anyhow::Result<Series> {
+        let hold = self.options.duration;
+        let began = self.env.clock.now();
+        let (mut system, mut faults) =
+            faulty.map_or_else(Default::default, |(system, faults)| (Some(system), faults));
+        let mut series = Series::default();
+        let mut word = crew.progress();
+        let mut look_at = series::step(hold);
+        loop {
+            let passed = self.env.clock.now().saturating_since(began);
+            if passed >= hold {
+                break;
+            }
+            let next = faults.next_at().map_or(look_at, |at| at.min(look_at)).min(hold);
+            let show = |progress: &CrewProgress| {
+                self.show_load(progress, progress.at.saturating_since(began), hold);
+            };
+            crew.listen(next.saturating_sub(passed), show).await?;
+            let passed = self.env.clock.now().saturating_since(began);
+            if passed >= look_at {
+                let members = with_new_ids(members, system.as_deref());
+                let after = Snapshot::take(self.env, reader, &members).await;
+                let words = [std::mem::replace(&mut word, crew.progress()), word];
+                series.add(passed, &Window::new(members, before, after.clone()), words, &crew.take_recent());
+                before = after;
+                look_at = passed + series::step(hold);
+            }
+            if let Some(system) = system.as_deref_mut()
+                && let Some(deed) = faults.take_due(passed)
+            {
+                let mut saboteur = Saboteur { env: self.env, processes: self.processes, system };
+                let what = saboteur.act(&mut faults, passed, deed).await?;
+                self.progress.step(&what);
+                series.mark(passed, what);
+            }
+        }
+        if let Some(system) = system {
+            for victim in faults.take_restarts() {
+                Saboteur { env: self.env, processes: self.processes, system }.restart(victim).await?;
+            }
+        }
+        Ok(series)
+    }
+
+    fn jobs(&self, site: &Site, load: Load<'_>) -> Vec<Job> {
+        let Load { targets, clients, connections, .. } = load;
         let workers = self.options.workers(clients, connections, self.open_files);
         let total = clients;
         let ramp_per_s = self.options.ramp_per_s(total) / workers as f64;
@@ -338,6 +415,14 @@ impl Test<'_> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         self.progress.at(progress.at, millis(passed), millis(hold), &text);
     }
+}
+
+/// These, with the process ids that servers have by now.
+fn with_new_ids(members: &[Member], system: Option<&System>) -> Vec<Member> {
+    let now = system.map(System::members).unwrap_or_default();
+    let by_now =
+        |member: &Member| now.iter().find(|other| other.name == member.name).unwrap_or(member).clone();
+    members.iter().map(by_now).collect()
 }
 
 /// Adds up what the workers measured and what happened in the window.

@@ -204,6 +204,26 @@ impl System {
         Ok(())
     }
 
+    /// Starts a proxy again that ended, at the address it had.
+    ///
+    /// # Errors
+    /// There is no such proxy, or it does not serve again.
+    pub async fn restart_proxy(&mut self, processes: &Processes, index: usize) -> anyhow::Result<()> {
+        let server = self.proxies.get_mut(index).context("restart a proxy that never was")?;
+        let mut spec = server.spec.clone();
+        spec.args.extend(["--listen".into(), server.address.clone().into()]);
+        server.process = processes.start(&spec)?;
+        let address = await_ready(&mut server.process).await?;
+        address.with_context(|| format!("restart {}: its port is taken", server.process.name()))?;
+        Ok(())
+    }
+
+    /// Every server, to look at.
+    pub fn members(&self) -> Vec<Member> {
+        let replicas = self.cells.values().flatten().map(|server| server.member(Role::Replica));
+        replicas.chain(self.proxies.iter().map(|server| server.member(Role::Proxy))).collect()
+    }
+
     /// Stops the proxies, then the cells.
     ///
     /// # Errors

@@ -53,6 +53,12 @@ impl Snapshot {
         Self { at: env.clock.now(), statuses, usages }
     }
 
+    /// A look at nobody.
+    #[cfg(test)]
+    pub fn of_nobody(at: Time) -> Self {
+        Self { at, ..Self::default() }
+    }
+
     fn status(&self, member: &Member) -> Option<&ServerStatus> {
         self.statuses.get(member.address.as_ref()?)
     }

@@ -96,8 +96,15 @@ async fn measure(fleet: &Arc<Fleet>, lines: &mut mpsc::Receiver<String>) -> anyh
 async fn tell_progress(tally: &Tally) -> anyhow::Error {
     loop {
         tokio::time::sleep(PROGRESS_EVERY).await;
-        if let Err(error) = say(&Said::Progress(tally.progress())) {
-            return error;
+        let recent = tally.findings().ops.take_recent();
+        let words = [
+            (!recent.is_empty()).then(|| Said::Recent(recent.to_pairs())),
+            Some(Said::Progress(tally.progress())),
+        ];
+        for word in words.iter().flatten() {
+            if let Err(error) = say(word) {
+                return error;
+            }
         }
     }
 }

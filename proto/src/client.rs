@@ -115,6 +115,9 @@ pub enum Event {
     Closed,
     /// The cache lease had ended before it was extended: whatever was cached is void (`lease-4`).
     CacheLapsed,
+    /// The host has no session with this cell that could carry on this one: what it had there is lost. Comes before the
+    /// `Welcomed` that it goes with.
+    CellLost(CellName),
     /// The host has news: to be acknowledged with [`ClientCore::acknowledge`] once it is dealt with.
     News(NewsId, News),
 }
@@ -301,6 +304,7 @@ impl ClientCore {
             claim: self.claim,
             advertise: self.config.advertise.clone(),
             next_request: self.requests.next(),
+            lease_left: self.leases.ends().session.saturating_since(now),
         };
         self.send(attempt, Up::Hello(hello));
     }
@@ -418,6 +422,9 @@ impl ClientCore {
         self.leases.forget_sent();
         let was = self.status;
         self.status = Status::Safe;
+        for cell in welcome.lost_cells {
+            self.outputs.push_back(Output::Event(Event::CellLost(cell)));
+        }
         self.granted(now, greeted, &welcome.grant);
         if was == Status::Jeopardy {
             self.outputs.push_back(Output::Event(Event::Safe));

@@ -20,6 +20,13 @@ pub fn ends_for_receiver(sent: Time, grant: &Grant) -> LeaseEnds {
     }
 }
 
+/// Until when a host must reckon with a holder that said, in a message received at that time, that it counts on its
+/// session for so much longer by its own clock (`time-3`). No host promises more than the maximum, nor did another.
+pub fn believed_until(received: Time, left: Duration) -> Time {
+    let left = left.min(LEASE_MAX);
+    received + left + left * CLOCK_RATE_BOUND_PPM / 1_000_000 + Duration::from_micros(1)
+}
+
 /// `duration / (1 + rho)`, rounded down.
 fn slowed(duration: Duration) -> Duration {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 1_000_000);

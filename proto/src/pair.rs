@@ -337,8 +337,9 @@ fn clock(now: Time, fast_ppm: u64) -> Time {
 fn say_up(up: &Up) -> String {
     match up {
         Up::Hello(Hello { claim, known_since: None, .. }) => format!("Hello claim {claim}"),
-        Up::Hello(Hello { claim, known_since: Some(since), .. }) => {
-            format!("Hello claim {claim} known since {since}")
+        Up::Hello(Hello { claim, known_since: Some(since), lease_left, .. }) => {
+            let left = lease_left.as_millis();
+            format!("Hello claim {claim} known since {since}, {left} ms of its lease left")
         }
         Up::Request(request) => {
             format!(

@@ -221,20 +221,28 @@ impl ServerCore {
     /// The owner lets the session in that `connection` asked for. Nothing happens if the connection
     /// is gone by now.
     pub fn admit(&mut self, now: Time, connection: ConnectionId) {
+        self.admit_without(now, connection, Vec::new());
+    }
+
+    /// As [`admit`](Self::admit), and tells its holder with the Welcome what it has lost.
+    pub fn admit_without(&mut self, now: Time, connection: ConnectionId, lost_cells: Vec<CellName>) {
         let Some(Connection::Admitting { hello, received }) = self.connections.get(&connection) else {
             return;
         };
         let (hello, received) = ((**hello).clone(), *received);
         let id = hello.key.id();
         match self.sessions.get(&id) {
-            Some(session) if session.ending => return self.refuse(connection, over()),
+            Some(session) if session.ending || session.expelled.is_some() => {
+                let error = session.expelled.clone().unwrap_or_else(over);
+                return self.refuse(connection, error);
+            }
             Some(session) if hello.claim < session.holder.claim => return self.refuse(connection, moved()),
             Some(_) | None => {}
         }
         self.sessions
             .entry(id)
             .or_insert_with(|| Session::new(id, holder_of(&hello), LeaseEnds::default(), self.terms.lease));
-        self.welcome(now, connection, id, &hello, received, false);
+        self.welcome(now, connection, id, &hello, received, Known::Not { lost_cells });
     }
 
     /// Takes over a session from a predecessor, which may have promised it leases until `ends`.
@@ -294,6 +302,16 @@ impl ServerCore {
         let Some(session) = self.sessions.get(&id) else { return };
         if session.news.room_for_event() != EventRoom::Told {
             self.tell(now, id, News::EventsLost { cell: None });
+        }
+    }
+
+    /// Tells the holder of a session that it is over, whenever it comes, and lets it run out: what the holder was
+    /// promised stands until it has heard that or its lease is over (P-LEASE).
+    pub fn expel(&mut self, id: SessionId, error: Error) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.ending) else { return };
+        session.expelled = Some(error.clone());
+        if let Some(connection) = session.connection {
+            self.refuse(connection, error);
         }
     }
 
@@ -374,12 +392,13 @@ impl ServerCore {
         }
         let id = hello.key.id();
         match self.sessions.get(&id) {
-            Some(session) if session.ending => {
-                self.refuse(connection, over());
+            Some(session) if session.ending || session.expelled.is_some() => {
+                let error = session.expelled.clone().unwrap_or_else(over);
+                self.refuse(connection, error);
             }
             Some(session) if hello.claim < session.holder.claim => self.refuse(connection, moved()),
             Some(session) if session.is_continued_by(&hello) => {
-                self.welcome(now, connection, id, &hello, now, true);
+                self.welcome(now, connection, id, &hello, now, Known::Since);
             }
             // Unknown, or a gap in its claims: it may have been with another host meanwhile, whose leave to cache
             // nobody here knows of, which numbered its news in its own way, and which may still speak for it. Or it
@@ -399,9 +418,13 @@ impl ServerCore {
         id: SessionId,
         hello: &Hello,
         received: Time,
-        resumed: bool,
+        known: Known,
     ) {
         let terms = self.granting();
+        let (resumed, lost_cells) = match known {
+            Known::Since => (true, Vec::new()),
+            Known::Not { lost_cells } => (false, lost_cells),
+        };
         let session = self.sessions.get_mut(&id).expect("known or just made");
         if !resumed {
             session.drop_events();
@@ -413,12 +436,14 @@ impl ServerCore {
             let error = ErrorCode::Unavailable.because("no lease can be granted at the moment");
             return self.refuse(connection, error);
         };
-        let displaced = session.speak_on(connection, hello, resumed);
+        let displaced = session.speak_on(received, connection, hello, resumed);
         self.overdue.remove(&id);
         self.connections.insert(connection, Connection::Speaking(id));
         let master_of = self.master_of.clone();
         let handle_key = self.handle_key.clone().filter(|_| hello.role.is_tier());
-        self.send(connection, Down::Welcome(Welcome { session: id, resumed, grant, master_of, handle_key }));
+        let session = id;
+        let welcome = Welcome { session, resumed, grant, master_of, handle_key, lost_cells };
+        self.send(connection, Down::Welcome(welcome));
         let unacknowledged: Vec<_> = self.sessions[&id].news.unacknowledged().collect();
         for (sequence, item) in unacknowledged {
             self.send(connection, Down::News { sequence, item });
@@ -588,6 +613,15 @@ pub struct Holder {
     pub claim: crate::id::Claim,
     /// The first of its requests that can only have been asked here.
     pub first_request: RequestNumber,
+}
+
+/// Whether the holder of a session goes on with what it was told here.
+enum Known {
+    Since,
+    /// It begins anew, and not with these cells.
+    Not {
+        lost_cells: Vec<CellName>,
+    },
 }
 
 fn over() -> Error {

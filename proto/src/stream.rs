@@ -60,7 +60,10 @@ impl Down {
             Self::Answer(Answer { result: Ok(reply), .. }) => reply.weight(),
             Self::Answer(Answer { result: Err(error), .. }) | Self::Refused(error) => error.detail.len() + 64,
             Self::News { item, .. } => item.weight(),
-            Self::Welcome(_) | Self::Lease { .. } => 64,
+            Self::Welcome(welcome) => {
+                64 + welcome.lost_cells.iter().map(|cell| cell.as_str().len()).sum::<usize>()
+            }
+            Self::Lease { .. } => 64,
         }
     }
 }
@@ -96,6 +99,9 @@ pub struct Hello {
     pub advertise: String,
     /// The number of the first request that was not asked before: handles of smaller ones may have been made elsewhere.
     pub next_request: RequestNumber,
+    /// How much longer the holder counts on its session, by its own clock: another host may have promised more than
+    /// this one will (`time-3`). At most [`LEASE_MAX`](crate::limits::LEASE_MAX) counts.
+    pub lease_left: Duration,
 }
 
 /// Who holds a session.
@@ -131,6 +137,9 @@ pub struct Welcome {
     /// For proxies and routers: the key of the cell's check digits, so that they can make handles for
     /// reading. They are trusted (`proxy-6`), and a handle proves nothing that is not checked again.
     pub handle_key: Option<HandleKey>,
+    /// Cells with which the host has no session that could carry on the holder's: what it had there is lost, and it
+    /// must know before it counts on the lease (P-LEASE).
+    pub lost_cells: Vec<CellName>,
 }
 
 /// A lease as it travels: durations only (`time-1`).

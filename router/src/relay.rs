@@ -536,6 +536,11 @@ fn is_notable(event: &Event) -> bool {
         Event::News(_, News::FailOver { .. } | News::CellLost { .. }) => true,
         Event::News(_, News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. }) => false,
         Event::Extended | Event::CacheLapsed => false,
-        Event::Welcomed { .. } | Event::Jeopardy | Event::Safe | Event::Expired(_) | Event::Closed => true,
+        Event::CellLost(_)
+        | Event::Welcomed { .. }
+        | Event::Jeopardy
+        | Event::Safe
+        | Event::Expired(_)
+        | Event::Closed => true,
     }
 }

@@ -307,6 +307,9 @@ fn log(cell: &hasp_proto::id::CellName, event: &Event) {
         Event::Safe => tracing::info!(%cell, "session with cell safe"),
         Event::Expired(error) => tracing::info!(%cell, %error, "session with cell expired"),
         Event::Closed => tracing::info!(%cell, "session with cell ended"),
+        Event::CellLost(lost) => {
+            tracing::info!(%cell, %lost, "welcomed by a host without a session with cell")
+        }
         Event::News(_, item) => tracing::info!(%cell, ?item, "news from cell"),
         Event::Extended | Event::CacheLapsed => {}
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hasp_loadtest::LoadtestOptions;
+use hasp_loadtest::faults::Fault;
 use hasp_loadtest::workload::Mix;
 
 use crate::context::{Context, parse_address};
@@ -42,6 +43,12 @@ pub struct Args {
     /// Proxies that run already, instead of a system of its own
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_address)]
     target: Vec<String>,
+    /// What to do to the servers under load, one after another: proxy-kill, proxy-restart, master-kill, master-restart
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
+    faults: Vec<Fault>,
+    /// Write the report as a page for browsers, with plots
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Write the report as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -64,6 +71,8 @@ impl From<Args> for LoadtestOptions {
             rate: args.rate,
             targets: args.target,
             json: args.json,
+            page: args.report,
+            faults: args.faults,
             seed: args.seed,
             binary: None,
         }

@@ -10,6 +10,7 @@ use hasp_proto::time::Time;
 
 use super::asking::too_many_waits;
 use super::proposals::{BatchId, Purpose};
+use super::requests::Actor;
 use super::timers::Timer;
 use super::waiting::Waiter;
 use super::{MasterCore, requests};
@@ -114,6 +115,7 @@ impl MasterCore {
                 if is_new {
                     self.tell_done(&request.op, &outcome, &position);
                 }
+                let outcome = self.told_to_its_speaker(&actor, outcome);
                 self.answer_outcome(speaker, &actor, &request, AppliedOutcome { position, outcome });
             }
             Purpose::Lock(waiter) => {
@@ -137,8 +139,24 @@ impl MasterCore {
         if let Outcome::Acquired { is_first, .. } = outcome {
             self.tell_acquired(&waiter, is_first && is_new, &position);
         }
+        let outcome = self.told_to_its_speaker(&waiter.actor, outcome);
         let result = requests::lock_reply_of(outcome);
         self.answer_at(position, waiter.speaker, waiter.number, result);
+    }
+
+    /// What was asked on an earlier connection of a client's own session is outdated once the log knows the next one.
+    /// That is no news for who speaks on it: what it still wants it may ask again.
+    fn told_to_its_speaker(&self, actor: &Actor, outcome: Outcome) -> Outcome {
+        let has_come_back = || {
+            let holder = self.server.holder(actor.client).filter(|_| actor.via.is_none());
+            holder.is_some_and(|holder| holder.claim > actor.claim)
+        };
+        match outcome {
+            Outcome::Failed(error) if error.code == ErrorCode::SessionMoved && has_come_back() => {
+                Outcome::failed(ErrorCode::Unavailable, "it was asked on an earlier connection")
+            }
+            outcome => outcome,
+        }
     }
 
     /// The node whose lock may have changed hands by this operation.

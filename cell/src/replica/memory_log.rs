@@ -39,6 +39,8 @@ struct Disk {
     trouble: Option<io::ErrorKind>,
     /// A sync has failed since the log was opened.
     has_failed: bool,
+    /// The process has heard of it: not every write is waited for.
+    has_told: bool,
     /// Counts crashes. A log opened before the last one has no effect any more.
     incarnation: u64,
 }
@@ -124,9 +126,14 @@ impl MemoryDisk {
         self.disk().trouble = None;
     }
 
-    /// Whether the process that has the log open has met a failed sync: it has to leave service (P-STOP).
+    /// Whether a sync has failed since the log was opened: nothing more is written.
     pub fn has_failed(&self) -> bool {
         self.disk().has_failed
+    }
+
+    /// Whether the process that has the log open has heard of a failed sync: it has to leave service (P-STOP).
+    pub fn has_told_of_failure(&self) -> bool {
+        self.disk().has_told
     }
 
     /// Loses everything that was not synced, and cuts off the process that wrote it.
@@ -161,7 +168,7 @@ impl MemoryDisk {
         disk.incarnation += 1;
         disk.live = disk.durable.clone();
         disk.unsynced.clear();
-        disk.has_failed = false;
+        (disk.has_failed, disk.has_told) = (false, false);
         let log = MemoryLog { disk: self.clone(), incarnation: disk.incarnation };
         drop(disk);
         tokio::spawn(flush(log.clone()));
@@ -204,6 +211,7 @@ impl Disk {
         let mut flushed = Vec::new();
         for (write, waiting) in self.unsynced.drain(..count) {
             let result = if self.has_failed {
+                self.has_told |= waiting.is_some();
                 Err(io::Error::new(kind, "the simulated disk has failed"))
             } else {
                 self.durable.apply(write);
@@ -386,12 +394,16 @@ mod tests {
         disk.fill();
         disk.disk().unsynced.push_back(append(1..2));
         disk.disk().sync(1);
-        assert!(disk.has_failed());
+        assert_eq!((disk.has_failed(), disk.has_told_of_failure()), (true, false), "nobody waited");
 
         disk.make_room();
-        disk.disk().unsynced.push_back(append(2..3));
-        disk.disk().sync(1);
+        let (sender, mut told) = oneshot::channel();
+        disk.disk().unsynced.push_back((append(2..3).0, Some(Flushed::Vote(sender))));
+        for (waiting, result) in disk.disk().sync(1) {
+            raft_log::Callback::send(waiting, result);
+        }
 
         assert_eq!(indices(&disk), [0_u64; 0]);
+        assert!(matches!(told.try_recv(), Ok(Err(_))) && disk.has_told_of_failure());
     }
 }

@@ -26,6 +26,7 @@ impl ApplicationCore {
             Event::Closed => {
                 self.session_lost(now, cell.as_ref(), &ErrorCode::SessionExpired.because("closed"));
             }
+            Event::CellLost(cell) => self.cell_lost(now, cell),
             Event::News(id, news) => self.told(now, cell.as_ref(), *id, news),
         }
         self.outputs.push_back(Output::Event(cell, event));

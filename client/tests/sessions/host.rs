@@ -123,6 +123,7 @@ impl Host {
             grant,
             master_of: None,
             handle_key: None,
+            lost_cells: Vec::new(),
         }));
     }
 

@@ -302,7 +302,7 @@ impl Holder {
                 kept.belief.forget();
                 kept.jeopardies += 1;
             }
-            Event::Expired(_) | Event::Closed => kept.belief.forget(),
+            Event::Expired(_) | Event::Closed | Event::CellLost(_) => kept.belief.forget(),
             Event::News(id, news) => {
                 match news {
                     News::Invalidate { floor, .. } => kept.belief.invalidate(floor),

@@ -289,7 +289,7 @@ impl<'a> Faults<'a> {
             // It lost its power meanwhile, and gets room when it is started.
             return;
         }
-        if world.has_failed(replica) {
+        if world.must_stop(replica) {
             let end = world.elapsed() + STOP_MAX;
             while !world.has_stopped(replica) && world.elapsed() < end {
                 world.step();
@@ -301,6 +301,10 @@ impl<'a> Faults<'a> {
         world.make_room(replica);
         if world.has_stopped(replica) {
             self.counts.left_service += 1;
+            self.start(world, replica);
+        } else if world.has_failed(replica) {
+            // It will stop as soon as it waits for a write; its operator does not wait for that.
+            world.kill(replica);
             self.start(world, replica);
         }
     }

@@ -375,9 +375,14 @@ impl World {
         self.replicas[replica].files.make_room();
     }
 
-    /// Whether the running replica's log could not be written: it must go out of service.
+    /// Whether a write of the running replica's log has failed: nothing more is written.
     pub fn has_failed(&self, replica: &str) -> bool {
         self.replicas[replica].log.has_failed()
+    }
+
+    /// Whether the replica has heard of that, so that it must go out of service.
+    pub fn must_stop(&self, replica: &str) -> bool {
+        self.replicas[replica].log.has_told_of_failure()
     }
 
     /// Power loss: nobody hears a last word, and what was not synced is gone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_cell::master::{BatchId, Input, MasterConfig, MasterCore, Output};
-use hasp_cell::state::{AppliedOutcome, LogEntry};
+use hasp_cell::state::{AppliedOutcome, Command, LogEntry};
 use hasp_proto::id::CellName;
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::machine::Core;
@@ -22,6 +22,9 @@ use super::world::{CELL, Committed, REPLICAS, World, file, map};
 
 /// Followers elect nobody else for that long after they heard their leader.
 const ELECTION_MAX: Duration = Duration::from_millis(1_000);
+
+/// An entry for whose outcome nobody waits.
+const NOBODYS: BatchId = BatchId(u64::MAX);
 
 /// A replica.
 #[derive(Clone, Debug)]
@@ -89,7 +92,8 @@ impl World {
 
     pub(super) fn propose(&mut self, index: usize, batch: BatchId, entry: LogEntry) {
         if self.leadership.leader != Some(index) {
-            return; // Nobody takes it over, and nobody says so.
+            // Nobody takes it over, and nobody says so.
+            return self.done_in_another_epoch(index, batch, entry);
         }
         self.tell(|_| format!("    m{} proposes {:?}", index + 1, entry.commands));
         self.log.change().push((batch, entry));
@@ -108,12 +112,15 @@ impl World {
         let (batch, entry) = self.log.change().remove(0);
         let outcomes = self.take_effect(&entry);
         let leader = self.leadership.leader.expect("only a leader's entries are committed");
-        let print = hash_of(&("applied", batch, self.committed.print(), fingerprint(&outcomes)));
+        self.hears_of(leader, batch, &outcomes);
+    }
+
+    /// A replica hears what came of the entry that took effect last.
+    fn hears_of(&mut self, index: usize, batch: BatchId, outcomes: &Arc<[AppliedOutcome]>) {
+        let print = hash_of(&("applied", batch, self.committed.print(), fingerprint(outcomes)));
         let state = self.committed.state.clone();
-        self.replica_hears(
-            leader,
-            Some(Given::known(Input::Applied(batch, outcomes.to_vec(), state), print)),
-        );
+        let input = Input::Applied(batch, outcomes.to_vec(), state);
+        self.replica_hears(index, Some(Given::known(input, print)));
     }
 
     fn take_effect(&mut self, entry: &LogEntry) -> Arc<[AppliedOutcome]> {
@@ -190,5 +197,22 @@ impl World {
         let Some(index) = self.leadership.outdated.take() else { return };
         let leader = self.leadership.leader.map(|leader| leader as u64 + 1);
         self.replica_hears(index, Some(Given::new(Input::Deposed(leader))));
+    }
+
+    // What is left out.
+
+    /// A write of an outdated master is committed under its successor, and both see it.
+    fn done_in_another_epoch(&mut self, index: usize, batch: BatchId, entry: LogEntry) {
+        let is_meant = |command: &Command| matches!(command, Command::ClientWrite(_));
+        let is_over = entry.epoch < self.committed.state.epoch();
+        if let (Some(leader), true) = (self.leadership.leader, is_over)
+            && self.omits(Omission::EpochShared)
+            && entry.commands.iter().any(is_meant)
+        {
+            let epoch = self.committed.state.epoch();
+            let outcomes = self.take_effect(&LogEntry { epoch, ..entry });
+            self.hears_of(leader, NOBODYS, &outcomes);
+            self.hears_of(index, batch, &outcomes);
+        }
     }
 }

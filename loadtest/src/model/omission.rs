@@ -1,5 +1,4 @@
-//! What can be left out of the protocol, at the seams between the machines, to show that it is needed. That leases count
-//! from when they were asked for (`time-2`) is shown by simulated worlds: here it takes too many steps.
+//! What can be left out of the protocol, at the seams between the machines, to show that it is needed.
 
 use std::fmt;
 
@@ -10,12 +9,16 @@ pub enum Omission {
     InvalidationNotAwaited,
     /// Clocks differ by more than the bound that leases allow for (`time-2`).
     ClocksUnbounded,
+    /// A client counts its leases from when they came, not from when it asked for them (`time-2`).
+    LeaseFromReceipt,
     /// An invalidation leaves no floor behind (`cache-3`).
     FloorForgotten,
     /// A new master does not wait until its predecessor's sessions have dropped what they cached (`fail-2`).
     FailOverNotAwaited,
     /// A master believes in its lease though no quorum answers (`lease-5`).
     MasterLeaseUnearned,
+    /// What an outdated master says of writes is done in its successor's epoch (`fail-1`).
+    EpochShared,
     /// A proxy goes on before its claim is in the log (`proxy-4`).
     ClaimNotAwaited,
     /// A write that is asked again has another number (P-ONCE).
@@ -24,12 +27,14 @@ pub enum Omission {
 
 impl Omission {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::InvalidationNotAwaited,
         Self::ClocksUnbounded,
+        Self::LeaseFromReceipt,
         Self::FloorForgotten,
         Self::FailOverNotAwaited,
         Self::MasterLeaseUnearned,
+        Self::EpochShared,
         Self::ClaimNotAwaited,
         Self::RetriedAnew,
     ];
@@ -39,9 +44,11 @@ impl Omission {
         match self {
             Self::InvalidationNotAwaited => "invalidation-not-awaited",
             Self::ClocksUnbounded => "clocks-unbounded",
+            Self::LeaseFromReceipt => "lease-from-receipt",
             Self::FloorForgotten => "floor-forgotten",
             Self::FailOverNotAwaited => "fail-over-not-awaited",
             Self::MasterLeaseUnearned => "master-lease-unearned",
+            Self::EpochShared => "epoch-shared",
             Self::ClaimNotAwaited => "claim-not-awaited",
             Self::RetriedAnew => "retried-anew",
         }

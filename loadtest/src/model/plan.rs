@@ -177,6 +177,11 @@ impl Plan {
         let slow_reader = Self { slow: Links::Of(NodeId::Client(0)), ..Self::cache() };
         let plan = match omission {
             Omission::InvalidationNotAwaited => slow_reader,
+            Omission::LeaseFromReceipt => Self {
+                pass: Duration::from_millis(3_200),
+                bounds: Bounds { reads: 1, writes: 1, breaks: 0, ..slow_reader.bounds },
+                ..slow_reader
+            },
             Omission::ClocksUnbounded => Self { holders_ppm: TOO_SLOW_PPM, ..slow_reader },
             Omission::FailOverNotAwaited => Self {
                 slow: Links::Of(NodeId::Client(0)),
@@ -189,6 +194,20 @@ impl Plan {
                 commits_at_once: true,
                 bounds: Bounds { breaks: 1, passes: 6, crashes: 0, ..Self::fail_over().bounds },
                 ..Self::fail_over()
+            },
+            Omission::EpochShared => Self {
+                slow: Links::None,
+                pass: Duration::from_millis(1_900),
+                weak: Links::Of(NodeId::Client(0)),
+                bounds: Bounds {
+                    reads: 2,
+                    writes: 2,
+                    passes: 3,
+                    breaks: 1,
+                    isolations: 1,
+                    ..Bounds::default()
+                },
+                ..Self::cache()
             },
             Omission::ClaimNotAwaited => Self::claims(),
             Omission::RetriedAnew => Self {

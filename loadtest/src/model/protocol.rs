@@ -9,26 +9,35 @@ use super::hash_of;
 use super::history::Broken;
 use super::node::NodeId;
 use super::plan::Plan;
-use super::search::{Searched, Stop};
+use super::search::{Searched, Stop, Walked};
 use super::world::World;
 
 /// The model. See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Protocol {
-    plan: Arc<Plan>,
+    begun: Arc<World>,
+    /// What has happened before the search begins.
+    opening: Arc<[Action]>,
     stop: Stop,
 }
 
 impl Protocol {
     /// All worlds of that plan.
     pub fn new(plan: Plan) -> Self {
-        Self { plan: Arc::new(plan), stop: Stop::default() }
+        let begun = Arc::new(World::begun(&Arc::new(plan)));
+        Self { begun, opening: Arc::default(), stop: Stop::default() }
+    }
+
+    fn opened(&self) -> World {
+        let mut world = World::clone(&self.begun);
+        self.opening.iter().for_each(|action| world.take(action));
+        world
     }
 }
 
 impl Searched for Protocol {
     fn name(&self) -> &'static str {
-        self.plan.name
+        self.begun.plan.name
     }
 
     fn stop(&self) -> &Stop {
@@ -36,9 +45,9 @@ impl Searched for Protocol {
     }
 
     fn story(&self, actions: &[Action]) -> Vec<String> {
-        let mut world = World::begun(&self.plan);
+        let mut world = World::clone(&self.begun);
         world.story = Some(Vec::new());
-        for action in actions {
+        for action in self.opening.iter().chain(actions) {
             let (now, what) = (world.now, describe(&world, action));
             world.story.get_or_insert_default().push(format!("{now} {what}"));
             world.take(action);
@@ -47,6 +56,30 @@ impl Searched for Protocol {
         story.extend(world.history.broken.map(|broken| format!("{} broken: {broken:?}", world.now)));
         story
     }
+}
+
+impl Walked for Protocol {
+    fn after_walk(&self, walk: u64, steps: usize) -> Self {
+        let mut world = World::clone(&self.begun);
+        let (mut opening, mut actions) = (Vec::new(), Vec::new());
+        for step in 0..steps {
+            actions.clear();
+            world.actions(&mut actions);
+            let Some(action) = drawn(&actions, hash_of(&(walk, step))) else { break };
+            world.take(&action);
+            opening.push(action);
+        }
+        Self { opening: opening.into(), ..self.clone() }
+    }
+
+    fn opening(&self) -> usize {
+        self.opening.len()
+    }
+}
+
+fn drawn(actions: &[Action], number: u64) -> Option<Action> {
+    let at = usize::try_from(number >> 1).ok()?.checked_rem(actions.len())?;
+    Some(actions[at])
 }
 
 fn describe(world: &World, action: &Action) -> String {
@@ -207,7 +240,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::begun(&self.plan)]
+        vec![self.opened()]
     }
 
     fn actions(&self, state: &World, actions: &mut Vec<Action>) {
@@ -250,7 +283,7 @@ impl Model for Protocol {
 impl Protocol {
     /// What shows that a search means something: it comes about in some world of the plan.
     fn should_come_about(&self) -> Vec<Property<Self>> {
-        let Plan { clients, bounds, proxies, .. } = &*self.plan;
+        let Plan { clients, bounds, proxies, .. } = &*self.begun.plan;
         let mut properties = Vec::new();
         if clients.iter().any(|role| role.reads) && bounds.reads > 0 {
             properties.push(Property::sometimes("a read is answered from a cache", |_, world: &World| {

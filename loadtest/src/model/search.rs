@@ -12,6 +12,10 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 /// Between two looks at how far a search has come.
 const LOOK: Duration = Duration::from_millis(10);
+/// Walks to where a wide search begins again.
+const WALKS: u32 = 48;
+/// Steps of the longest of them.
+const WALK_MAX: u32 = 24;
 
 /// A model that can be searched. It offers no actions while it is told to [`Stop`].
 pub trait Searched: Model<State: Clone + PartialEq + Hash + Send + Sync, Action: Clone + PartialEq>
@@ -26,6 +30,15 @@ where
 
     /// What happens when these actions are taken from the beginning, line by line.
     fn story(&self, actions: &[Self::Action]) -> Vec<String>;
+}
+
+/// A model that can be searched from elsewhere than its beginning.
+pub trait Walked: Searched {
+    /// The same model after so many steps, which follow from the number of the walk.
+    fn after_walk(&self, walk: u64, steps: usize) -> Self;
+
+    /// After how many steps it begins.
+    fn opening(&self) -> usize;
 }
 
 /// Ends a search early.
@@ -100,6 +113,50 @@ impl Found {
     pub fn per_second(&self) -> f64 {
         self.states as f64 / self.took.as_secs_f64().max(1e-3)
     }
+
+    /// With what a search found that began after so many steps of the same model.
+    fn with(self, other: Self, opening: usize) -> Self {
+        let counterexample =
+            other.counterexample.map(|it| Counterexample { actions: it.actions + opening, ..it });
+        let missing = |name: &&str| other.missing.contains(name);
+        Self {
+            states: self.states + other.states,
+            reached: self.reached + other.reached,
+            depth: self.depth.max(other.depth + opening),
+            took: self.took + other.took,
+            counterexample: self.counterexample.or(counterexample),
+            missing: self.missing.into_iter().filter(missing).collect(),
+            ..self
+        }
+    }
+}
+
+/// Searches depth first, half of what the limits allow from the beginning of the model and the rest from where walks lead
+/// to: one search that goes deep and does not come to its end sees little but the ends of a few ways. States that are found
+/// from several places count each time.
+///
+/// # Panics
+/// If a machine panics in some state.
+pub fn search_widely<M: Walked>(model: &M, limits: Limits, mut progress: impl FnMut(usize)) -> Found {
+    let half = Limits { states: limits.states.div_ceil(2), time: limits.time / 2, ..limits };
+    let mut found = search(model, Order::Depth, half, &mut progress);
+    for walk in 0..WALKS {
+        if found.is_complete || found.counterexample.is_some() {
+            break;
+        }
+        let walks_left = WALKS - walk;
+        let limits = Limits {
+            states: limits.states.saturating_sub(found.states) / walks_left as usize,
+            time: limits.time.saturating_sub(found.took) / walks_left,
+            ..limits
+        };
+        // The last ones are the shortest: what long ones leave of the limits is not too much for them.
+        let elsewhere = model.after_walk(walk.into(), (WALK_MAX - walk % WALK_MAX) as usize);
+        let before = found.states;
+        let piece = search(&elsewhere, Order::Depth, limits, |states| progress(before + states));
+        found = found.with(piece, elsewhere.opening());
+    }
+    found
 }
 
 /// Searches; tells `progress` of the states so far, now and then.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 fn limits(states: usize) -> Limits {
-    Limits { states, time: Duration::from_secs(40), threads: 1 }
+    Limits { states, time: Duration::from_secs(3_600), threads: 1 }
 }
 
 fn check_holds(plan: Plan, states: usize) {
@@ -72,6 +72,11 @@ fn leases_must_allow_for_the_rates_of_clocks() {
 }
 
 #[test]
+fn leases_must_count_from_when_they_were_asked_for() {
+    check_missed(Omission::LeaseFromReceipt);
+}
+
+#[test]
 fn an_invalidation_must_leave_a_floor() {
     check_missed(Omission::FloorForgotten);
 }
@@ -94,6 +99,25 @@ fn a_claim_must_be_awaited() {
 #[test]
 fn a_write_that_is_asked_again_must_be_known_again() {
     check_missed(Omission::RetriedAnew);
+}
+
+#[test]
+fn nothing_breaks_where_nothing_is_left_out() {
+    for omission in [Omission::LeaseFromReceipt, Omission::EpochShared] {
+        let plan = Plan::without(omission).expect("a world of its own");
+
+        check_holds(Plan { omission: None, ..plan }, 20_000);
+    }
+}
+
+#[test]
+fn a_search_that_does_not_come_to_its_end_sees_what_should_come_about() {
+    for plan in [Plan::fail_over(), Plan::tier()] {
+        let found = search_widely(&Protocol::new(plan), limits(8_000), |_| {});
+
+        assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+        assert!(!found.is_complete && found.missing.is_empty(), "{found:?}");
+    }
 }
 
 #[test]

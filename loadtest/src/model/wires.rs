@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hasp_proto::server::ConnectionId;
 use hasp_proto::stream::{Down, Up};
+use hasp_proto::time::Time;
 use hasp_router::upstream::LinkId;
 
 use super::hashed::fingerprint;
@@ -81,6 +82,8 @@ pub struct Wire {
     pub link: Option<LinkId>,
     /// To whom.
     pub host: NodeId,
+    /// The last KeepAlive, and when it was sent by its holder's clock. Its holder knows that, too, as long as it matters.
+    pub asked: Option<(u64, Time)>,
     up: VecDeque<Sealed<Upward>>,
     down: VecDeque<Sealed<Downward>>,
 }
@@ -121,7 +124,7 @@ impl Wires {
         self.ever += 1;
         let connection = ConnectionId(self.ever);
         let (up, down) = (VecDeque::new(), VecDeque::new());
-        self.wires.insert(connection, Wire { holder, link: Some(link), host, up, down });
+        self.wires.insert(connection, Wire { holder, link: Some(link), host, asked: None, up, down });
         connection
     }
 
@@ -130,9 +133,11 @@ impl Wires {
         self.wires.get(&connection)
     }
 
-    /// The same.
-    pub fn get_mut(&mut self, connection: ConnectionId) -> Option<&mut Wire> {
-        self.wires.get_mut(&connection)
+    /// Its holder sends a KeepAlive.
+    pub fn asks(&mut self, connection: ConnectionId, keep_alive: u64, now: Time) {
+        if let Some(wire) = self.wires.get_mut(&connection) {
+            wire.asked = Some((keep_alive, now));
+        }
     }
 
     /// What its opener calls so.

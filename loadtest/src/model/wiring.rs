@@ -6,7 +6,7 @@ use hasp_client::machine;
 use hasp_proto::id::RequestNumber;
 use hasp_proto::request::{Answer, Op, Reply};
 use hasp_proto::server::ConnectionId;
-use hasp_proto::stream::{Down, News, Up};
+use hasp_proto::stream::{Down, Grant, News, Up};
 use hasp_router::relay;
 use hasp_router::upstream::LinkId;
 
@@ -128,6 +128,10 @@ impl World {
         self.wires.put_up(connection, sealed.clone());
         let Upward::Item(up) = &*sealed.value else { return };
         self.tell(|_| format!("    {holder} sends {}", brief(up)));
+        if let Up::KeepAlive(keep_alive) = up {
+            let now = self.local(holder);
+            self.wires.asks(connection, keep_alive.number, now);
+        }
         let claimed = match up {
             Up::Request(request) if request.op == Op::Claim => Some(request.number),
             _ => None,
@@ -211,7 +215,8 @@ impl World {
             return self.link_lost(holder, link);
         };
         let print = hash_of(&(&link, item.print()));
-        let (down, print) = match misread(down) {
+        let misread = self.counted_from_receipt(connection, down).or_else(|| numbered_as_before(down));
+        let (down, print) = match misread {
             Some(other) => (other.clone(), hash_of(&(print, fingerprint(&other)))),
             None => (down.clone(), print),
         };
@@ -243,10 +248,22 @@ impl World {
             up => up,
         }
     }
+
+    /// A lease that seems to have been answered as late as it came.
+    fn counted_from_receipt(&self, connection: ConnectionId, down: &Down) -> Option<Down> {
+        let Down::Lease { keep_alive, grant } = down else { return None };
+        if !self.omits(Omission::LeaseFromReceipt) {
+            return None;
+        }
+        let wire = self.wires.get(connection)?;
+        let (_, sent) = wire.asked.filter(|(number, _)| number == keep_alive)?;
+        let held = self.local(wire.holder).saturating_since(sent).max(grant.held);
+        Some(Down::Lease { keep_alive: *keep_alive, grant: Grant { held, ..*grant } })
+    }
 }
 
-/// What its hearer takes it for, if that is something else.
-fn misread(down: &Down) -> Option<Down> {
+/// An answer to what was asked under another number.
+fn numbered_as_before(down: &Down) -> Option<Down> {
     match down {
         Down::Answer(answer) if answer.number.0 >= ANEW => {
             let number = RequestNumber(answer.number.0 % ANEW);

@@ -184,7 +184,7 @@ impl World {
             }
             Output::Event(cell, event) => {
                 self.story.tell(self.now, node, format_args!("{event:?}"));
-                if let Event::News(_, News::CellLost { cell }) = &event {
+                if let Event::News(_, News::CellLost { cell }) | Event::CellLost(cell) = &event {
                     self.clients[index].lost.insert(cell.clone());
                 }
                 if cell.is_none() && matches!(event, Event::Expired(_)) {

@@ -24,12 +24,34 @@ const fn with_proxies(seed: u64, promise: &'static str, showed: &'static str) ->
 }
 
 /// All of them.
-pub const ALL: &[Regression] = &[with_proxies(
-    185,
-    "P-LIN",
-    "a client that changed proxies went on believing in the cache lease of the first, for what it cached through the \
-     second",
-)];
+pub const ALL: &[Regression] = &[
+    with_proxies(
+        185,
+        "P-LIN",
+        "a client that changed proxies went on believing in the cache lease of the first, for what it cached through the \
+         second",
+    ),
+    with_proxies(
+        501_755,
+        "P-LEASE",
+        "a client was welcomed by a proxy without a session at one cell, and believed for a moment in what it had there",
+    ),
+    with_proxies(
+        618_322,
+        "P-LEASE",
+        "a proxy ended a client that counted on the longer lease of the proxy before",
+    ),
+    with_proxies(
+        714_962,
+        "P-EVENT",
+        "a client was let in without one of its cells, was ended there by its old proxy, and its new subscriptions with it",
+    ),
+    with_proxies(
+        707_302,
+        "P-LEASE",
+        "a proxy ended a client at all cells as soon as it heard that one of them had given it up, before the client did",
+    ),
+];
 
 #[cfg(test)]
 mod tests {

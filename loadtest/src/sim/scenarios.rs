@@ -89,6 +89,10 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
             let gap = (2_000, 6_000);
             plan.faults = now_and_then(random, gap, |random| Fault::CrashMaster(0, random.millis(50, 2_000)));
         }
+        Mutant::RetriedAnew => {
+            (plan.cells, plan.clients, plan.slow) = (1, 10, (0, 80));
+            plan.faults = now_and_then(random, (50, 400), |random| Fault::Reset(random.draw()));
+        }
         Mutant::EventBeforeAction | Mutant::EventUnheard | Mutant::AclPastRevocation => {
             (plan.cells, plan.clients, plan.slow) = (1, 12, (0, 50));
             plan.faults = faults(random, plan, 5_000, &every_kind);
@@ -97,7 +101,6 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
         | Mutant::InvalidationLost
         | Mutant::AppliedEarly
         | Mutant::TailLost
-        | Mutant::RetriedAnew
         | Mutant::FastMasterClock
         | Mutant::GenerationReset => plan.faults = faults(random, plan, 700, &every_kind),
     }

@@ -6,13 +6,15 @@ use super::{Event, Status};
 use crate::error::ErrorCode;
 use crate::handle::HandleToken;
 use crate::id::{CellName, Epoch, Generation, RequestNumber};
-use crate::lease::{Ceiling, LeaseEnds};
+use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
+use crate::limits::LEASE_MAX;
 use crate::node::AclNames;
 use crate::pair::Pair;
 use crate::position::Position;
 use crate::request::{Answer, Op, Reply};
+use crate::server::ServerCore;
 use crate::stream::{Down, News};
-use crate::time::t;
+use crate::time::{Time, t};
 
 fn op() -> Op {
     Op::Close(HandleToken::new(bytes::Bytes::from_static(b"h")))
@@ -99,6 +101,34 @@ fn the_next_host_is_not_bound_by_the_cache_lease_of_the_last() {
     assert!(pair.client.lease_ends().cache <= t(7_000), "{:?}", pair.client.lease_ends());
     assert!(pair.client.lease_ends().session >= granted.session, "time-3: the session lease goes on");
     assert!(pair.events.contains(&Event::CacheLapsed));
+}
+
+#[test]
+fn the_next_host_does_not_end_a_session_that_counts_on_the_word_of_the_last() {
+    let mut pair = Pair::new(&["p1", "p2"]);
+    pair.host("p1").core = generous_host();
+    pair.host("p2").admits_resumed = true;
+    pair.run_until(t(5_000));
+    let ends = pair.client.lease_ends().session;
+    assert!(ends > t(55_000), "{ends:?}");
+    pair.take_down("p1");
+    pair.run_until(t(7_000));
+    assert_eq!(pair.client.host(), Some("p2"));
+
+    pair.latency = Duration::from_secs(600); // Neither hears of the other any more.
+    pair.break_links();
+    pair.run_until(ends);
+    assert!(pair.host("p2").expired.is_empty(), "its own word was over at 19 s");
+    pair.run_until(ends + Duration::from_secs(2));
+
+    assert_eq!(pair.host("p2").expired.len(), 1);
+}
+
+/// Grants as much as anybody may.
+fn generous_host() -> ServerCore {
+    let mut core = ServerCore::new(LeaseTerms { lease: LEASE_MAX });
+    core.set_ceiling(Time::ZERO, Ceiling::Master);
+    core
 }
 
 #[test]

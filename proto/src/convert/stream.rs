@@ -67,6 +67,7 @@ impl From<Up> for v1::Up {
                 claim: hello.claim.0,
                 advertise: hello.advertise,
                 next_request: hello.next_request.0,
+                lease_left_us: micros(hello.lease_left),
             }),
             Up::Request(request) => Item::Request(request.into()),
             Up::KeepAlive(keep_alive) => Item::KeepAlive(v1::KeepAlive {
@@ -117,6 +118,7 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Malformed> {
         claim: Claim(hello.claim),
         advertise: hello.advertise,
         next_request: RequestNumber(hello.next_request),
+        lease_left: Duration::from_micros(hello.lease_left_us),
     })
 }
 
@@ -133,6 +135,7 @@ impl From<Down> for v1::Down {
                     cell: cell.to_string(),
                     epoch: epoch.0,
                     handle_key: welcome.handle_key.map(|key| key.as_bytes().clone()).unwrap_or_default(),
+                    lost_cells: welcome.lost_cells.iter().map(CellName::to_string).collect(),
                 })
             }
             Down::Answer(answer) => Item::Answer(answer.into()),
@@ -161,6 +164,7 @@ impl TryFrom<v1::Down> for Down {
                 master_of: (!welcome.cell.is_empty())
                     .then(|| (CellName::new(&welcome.cell), Epoch(welcome.epoch))),
                 handle_key: (!welcome.handle_key.is_empty()).then(|| HandleKey::new(welcome.handle_key)),
+                lost_cells: welcome.lost_cells.iter().map(|cell| CellName::new(cell)).collect(),
             }),
             Item::Answer(answer) => Self::Answer(Answer::try_from(answer)?),
             Item::Lease(lease) => Self::Lease {

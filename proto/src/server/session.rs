@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::news::Unacknowledged;
 use super::{ConnectionId, Holder};
+use crate::error::Error;
 use crate::id::{Claim, RequestNumber, Sequence, SessionId};
-use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
+use crate::lease::{Ceiling, LeaseEnds, LeaseTerms, believed_until};
 use crate::stream::{Grant, Hello};
 use crate::time::Time;
 
@@ -24,7 +25,11 @@ pub(super) struct Session {
     pub(super) news: Unacknowledged,
     /// Over, but not forgotten by the owner: no lease is granted any more.
     pub(super) ending: bool,
+    /// Why its holder is to take it for over, although it has not run out.
+    pub(super) expelled: Option<Error>,
     ends: LeaseEnds,
+    /// Until then its holder may count on what another host promised it.
+    believed_until: Time,
     /// Of the last session lease.
     length: Duration,
     /// The cache lease ended while news was unacknowledged, which it still is.
@@ -51,7 +56,9 @@ impl Session {
             settled_below: RequestNumber(0),
             news: Unacknowledged::default(),
             ending: false,
+            expelled: None,
             ends,
+            believed_until: Time::ZERO,
             length: lease,
             lapsed: false,
             parked: None,
@@ -97,10 +104,15 @@ impl Session {
     /// Moves the session to this connection; returns the one that spoke before.
     pub(super) fn speak_on(
         &mut self,
+        received: Time,
         connection: ConnectionId,
         hello: &Hello,
         resumed: bool,
     ) -> Option<ConnectionId> {
+        if !resumed {
+            let believed_until = believed_until(received, hello.lease_left);
+            self.believed_until = self.believed_until.max(believed_until);
+        }
         if !resumed || self.since.is_none() {
             self.since = Some(hello.claim);
             self.holder.first_request = hello.next_request;
@@ -124,7 +136,12 @@ impl Session {
     }
 
     pub(super) fn is_over(&self, now: Time) -> bool {
-        !self.ending && now >= self.ends.session
+        !self.ending && now >= self.end()
+    }
+
+    /// When the host may end it: not while its holder counts on it, whoever made it believe that (P-LEASE).
+    fn end(&self) -> Time {
+        self.ends.session.max(self.believed_until)
     }
 
     pub(super) fn is_keep_alive_due(&self, now: Time) -> bool {
@@ -155,7 +172,7 @@ impl Session {
         if self.ending {
             return None;
         }
-        let mut at = self.ends.session;
+        let mut at = self.end();
         if self.parked.is_some() && !overdue {
             at = at.min(self.answer_at());
         }

@@ -22,6 +22,7 @@ fn hello(key: u8, claim: u64) -> Hello {
         next_request: RequestNumber(1),
         claim: Claim(claim),
         advertise: String::new(),
+        lease_left: Duration::ZERO,
     }
 }
 
@@ -345,6 +346,34 @@ fn a_session_that_was_elsewhere_meanwhile_is_its_owners_to_admit_and_is_not_said
 }
 
 #[test]
+fn a_session_from_elsewhere_is_not_ended_while_its_holder_counts_on_what_it_was_promised_there() {
+    let expires_at = |known_since: Option<Claim>, left: u64| {
+        let mut core = ServerCore::new(LeaseTerms::default());
+        core.set_ceiling(t(0), Ceiling::Master);
+        core.connected(C1);
+        let lease_left = Duration::from_millis(left);
+        core.received(t(0), C1, Up::Hello(Hello { known_since, lease_left, ..hello(1, 5) }));
+        core.admit(t(2_000), C1);
+        let mut world = World { core, id: SessionKey::new([1; 16]).id() };
+        world.outputs(); // Its holder never hears it.
+        loop {
+            let (at, _) = world.core.poll_timeout().expect("it runs out");
+            world.core.handle_timeout(at);
+            if world.outputs().iter().any(|output| matches!(output, Output::Expired(_))) {
+                return at;
+            }
+        }
+    };
+
+    assert_eq!(expires_at(None, 0), t(14_000), "twelve seconds after the Welcome");
+    assert_eq!(expires_at(Some(Claim(4)), 9_000), t(14_000));
+    let late = expires_at(Some(Claim(4)), 40_000);
+    assert!(t(40_400) < late && late < t(40_401), "by the slowest clock that there may be: {late:?}");
+    let bounded = expires_at(Some(Claim(4)), u64::MAX / 2_000);
+    assert!(bounded < t(60_601), "no host promises more than a minute: {bounded:?}");
+}
+
+#[test]
 fn a_holder_that_never_heard_that_it_was_welcomed_anew_is_not_said_to_be_resumed() {
     let mut world = World::new();
     world.core.connected(C2);
@@ -418,6 +447,27 @@ fn who_waits_to_be_admitted_is_refused_if_its_session_ends_or_moves_on_meanwhile
     world.outputs();
     world.core.admit(t(110), C2);
     assert_eq!(refused(&mut world), ErrorCode::SessionMoved);
+}
+
+#[test]
+fn who_is_expelled_is_told_so_whenever_it_comes_and_ends_when_its_lease_does() {
+    let mut world = World::new();
+    let gone = || ErrorCode::SessionExpired.because("given up elsewhere");
+
+    world.core.expel(world.id, gone());
+
+    let told =
+        |outputs: &[Output], to: ConnectionId| outputs.contains(&Output::Send(to, Down::Refused(gone())));
+    assert!(told(&world.outputs(), C1));
+    for (connection, claim) in [(C2, 2), (ConnectionId(9), 5)] {
+        world.core.connected(connection);
+        world.core.received(t(100), connection, Up::Hello(hello(1, claim)));
+        assert!(told(&world.outputs(), connection), "claim {claim}");
+    }
+    world.core.handle_timeout(t(11_999));
+    assert!(world.outputs().is_empty(), "what it was promised stands");
+    world.core.handle_timeout(t(12_000));
+    assert_eq!(world.outputs(), [Output::Expired(world.id)]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Hello -- claimed at every cell -- all have noted it --------------------> admitted
-//!             |                 '-- the own session at one is over -------> admitted, told that the cell is lost
+//!             |                 '-- the own session at one is over -------> admitted, told that the cell is lost,
+//!             |                                                             and claimed there when it is back
 //!             |-- a cell knows its end, or a newer claim -----------------> refused for good --.
 //!             '-- its connection is gone, and no other came for a while ----------------------+--> ended as failed
 //! ```
@@ -16,7 +17,7 @@ use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{CellName, Claim, RequestNumber, SessionId};
 use hasp_proto::request::{Answer, Op};
 use hasp_proto::server::ConnectionId;
-use hasp_proto::stream::{Hello, News, Role};
+use hasp_proto::stream::{Hello, Role};
 use hasp_proto::time::Time;
 
 use super::departures::speak_for;
@@ -117,7 +118,9 @@ impl RelayCore {
         answer: Answer,
     ) {
         self.admissions.asked.remove(&(session, cell.clone()));
-        let Some(admission) = self.admissions.waiting.get_mut(&session) else { return };
+        let Some(admission) = self.admissions.waiting.get_mut(&session) else {
+            return self.claimed_since(session, claim, answer);
+        };
         if !admission.waits_for.contains(&cell) {
             return;
         }
@@ -146,20 +149,37 @@ impl RelayCore {
     }
 
     fn let_in(&mut self, now: Time, session: SessionId) {
-        let Some(Admission { connection, claim, lost, .. }) = self.admissions.waiting.remove(&session) else {
+        let Some(Admission { connection, claim, principal, lost, .. }) =
+            self.admissions.waiting.remove(&session)
+        else {
             return;
         };
         if self.phase >= Phase::Stopping {
             return self.server.refuse(connection, stopping());
         }
-        self.server.admit(now, connection);
+        self.server.admit_without(now, connection, lost.iter().cloned().collect());
         if self.server.holder(session).is_none_or(|holder| holder.claim != claim) {
             return; // Gone again; it is waited for.
         }
         self.adopt_guest(session);
         self.movers.came(session, self.upstream.last_ticket());
+        // Whoever spoke for it there before does so until the cell knows better, and what it asks comes after this.
         for cell in lost {
-            self.server.tell(now, session, News::CellLost { cell });
+            let on_behalf = speak_for(session, claim, &principal, RequestNumber(0));
+            let ask = Ask { on_behalf: Some(on_behalf), ..Op::Claim.into() };
+            self.ask_cell(now, cell, Purpose::Claim(session, claim), ask);
+        }
+    }
+
+    /// A cell that was lost when the session was let in has heard of it. If it has ended the client meanwhile, what the
+    /// client did there since then is void.
+    fn claimed_since(&mut self, session: SessionId, claim: Claim, answer: Answer) {
+        let speaks = self.server.holder(session).is_some_and(|holder| holder.claim == claim);
+        match answer.result {
+            Err(error) if speaks && answer.position.is_some() && is_final(&error.code) => {
+                self.server.expel(session, error);
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 

@@ -39,6 +39,7 @@ impl RelayCore {
             Event::Extended => self.extended(cell),
             Event::CacheLapsed => self.lapsed(now, cell),
             Event::Expired(_) => self.lose(now, cell),
+            Event::CellLost(_) => self.lost_above(now, cell, None),
             Event::News(..) | Event::Jeopardy | Event::Safe | Event::Closed => {}
         }
         self.set_ceiling(now);
@@ -118,11 +119,7 @@ impl RelayCore {
         match item {
             News::Invalidate { items, floor } => self.invalidate(now, cell, id, items, &floor),
             News::FailOver { epoch, .. } => self.failed_over(now, cell, epoch, id),
-            News::CellLost { .. } => {
-                self.void(cell, None);
-                let round = self.tell_void(now, cell, &item, Some(id));
-                self.check_round(now, cell, round);
-            }
+            News::CellLost { .. } => self.lost_above(now, cell, Some(id)),
             News::Event(event) => {
                 self.see(cell, &event.position);
                 for session in self.subscriptions.hearers(&event) {
@@ -202,6 +199,13 @@ impl RelayCore {
         self.void(cell, None);
         let round = self.tell_void(now, cell, &News::CellLost { cell: cell.clone() }, None);
         self.sources.entry(cell.clone()).or_default().lost(round);
+        self.check_round(now, cell, round);
+    }
+
+    /// The host above has lost its session with the cell.
+    fn lost_above(&mut self, now: Time, cell: &CellName, news: Option<NewsId>) {
+        self.void(cell, None);
+        let round = self.tell_void(now, cell, &News::CellLost { cell: cell.clone() }, news);
         self.check_round(now, cell, round);
     }
 

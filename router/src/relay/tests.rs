@@ -50,7 +50,7 @@ fn code(answer: Option<&Answer>) -> Option<ErrorCode> {
 }
 
 fn is_lost(event: &Event, cell: &str) -> bool {
-    matches!(event, Event::News(_, News::CellLost { cell: lost }) if lost.as_str() == cell)
+    matches!(event, Event::News(_, News::CellLost { cell: lost }) | Event::CellLost(lost) if lost.as_str() == cell)
 }
 
 #[test]

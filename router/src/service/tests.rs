@@ -371,6 +371,7 @@ fn hello() -> v1::Up {
         next_request: hasp_proto::id::RequestNumber(1),
         claim: hasp_proto::id::Claim(1),
         advertise: String::new(),
+        lease_left: std::time::Duration::ZERO,
     };
     Up::Hello(hello).into()
 }

@@ -104,6 +104,7 @@ impl Played {
                         grant,
                         master_of: None,
                         handle_key: None,
+                        lost_cells: Vec::new(),
                     };
                     self.core.received(now, &link, Down::Welcome(welcome));
                 }

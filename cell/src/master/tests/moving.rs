@@ -153,3 +153,58 @@ fn handles_of_an_earlier_master_are_honoured_whatever_is_asked_first() {
     assert_eq!(world.call(11, Op::Close(later.clone())), Ok(Reply::Closed));
     assert_eq!(world.call(11, set(&later, "y")), Err(ErrorCode::StaleHandle));
 }
+
+/// A client comes back to its master after it tried elsewhere, and asks again what was not answered.
+fn come_back(world: &mut World, client: u64, unanswered: Vec<(u64, Op)>) {
+    let byte = u8::try_from(client).expect("few");
+    let next_request = RequestNumber(world.numbers[&client] + 1);
+    let again =
+        Hello { known_since: Some(Claim(1)), claim: Claim(3), next_request, ..hello(byte, Role::Client) };
+    world.connect(client + 10, again);
+    for (number, op) in unanswered {
+        world.ask_again(client + 10, number, op);
+    }
+}
+
+#[test]
+fn a_write_that_waited_while_its_client_was_elsewhere_is_done_when_it_asks_again() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let [file, same] = [1, 2].map(|client| world.open(client, "/ls/dev/f"));
+    (world.caches, world.acknowledges) = (true, false);
+    world.call(2, Op::GetContentsAndStat(same)).expect("read");
+    let write = set(&file, "x");
+    let number = world.ask(1, write.clone());
+    come_back(&mut world, 1, vec![(number, write.clone())]);
+    let (sequence, _) = world.news(2).pop().expect("an invalidation");
+
+    world.acknowledge(2, sequence);
+    world.commit();
+
+    assert_eq!(world.answer(11, number), Some(Err(ErrorCode::Unavailable)), "it may ask again");
+    world.ask_again(11, number, write);
+    for (sequence, _) in world.news(2) {
+        world.acknowledge(2, sequence);
+    }
+    world.commit();
+    assert!(matches!(world.answer(11, number), Some(Ok(Reply::Written { .. }))));
+}
+
+#[test]
+fn a_lock_that_was_waited_for_from_an_earlier_connection_is_had_when_asked_for_again() {
+    let mut world = World::serving();
+    world.client(1);
+    world.client(2);
+    let [waiting, held] = [1, 2].map(|client| world.open(client, "/ls/dev/lock"));
+    world.call(2, LOCK(&held)).expect("free");
+    let number = world.ask(1, LOCK(&waiting));
+    come_back(&mut world, 1, vec![(number, LOCK(&waiting))]);
+
+    world.call(2, Op::Release(held)).expect("held");
+
+    assert_eq!(world.answer(11, number), Some(Err(ErrorCode::Unavailable)), "it may ask again");
+    world.ask_again(11, number, LOCK(&waiting));
+    world.commit();
+    assert!(matches!(world.answer(11, number), Some(Ok(Reply::Acquired { .. }))));
+}

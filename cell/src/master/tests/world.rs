@@ -32,6 +32,7 @@ pub(super) fn hello(byte: u8, role: Role) -> Hello {
         next_request: RequestNumber(1),
         claim: Claim(1),
         advertise: if role == Role::Client { String::new() } else { "proxy:1".into() },
+        lease_left: Duration::ZERO,
     }
 }
 

@@ -257,6 +257,23 @@ fn a_lost_cell_ends_its_handles_for_good_and_no_others() {
 }
 
 #[test]
+fn what_a_new_host_says_is_lost_is_over_before_the_rest_is_looked_at() {
+    let mut world = World::new();
+    let lost = world.open_with_events("/ls/dev/b/f", &[EventKind::ContentsModified]);
+    world.open_with_events(F, &[EventKind::ContentsModified]);
+    (world.resumes, world.lost_cells) = (false, vec![CellName::new("b")]);
+
+    world.lose_connection();
+    world.wait_until(t(1_000));
+
+    assert_eq!(world.over, [lost]);
+    let refreshed: Vec<_> = world.asked.iter().filter(|asked| matches!(asked.op, Op::Refresh(_))).collect();
+    assert_eq!(refreshed.len(), 1, "only what may still be there");
+    let call = world.read(lost);
+    assert_eq!(world.code(call), Some(ErrorCode::SessionExpired));
+}
+
+#[test]
 fn an_answer_that_its_session_is_over_ends_the_handle() {
     let mut world = World::new();
     let handle = world.open_to_write(F);

@@ -79,6 +79,8 @@ pub(super) struct World {
     /// How the next Hello is answered.
     pub(super) resumes: bool,
     pub(super) welcomes: bool,
+    /// What hosts say is lost when they welcome a session.
+    pub(super) lost_cells: Vec<CellName>,
     pub(super) lease: Duration,
     pub(super) asked: Vec<Request>,
     /// On which connections.
@@ -128,6 +130,7 @@ impl World {
             calls: 0,
             resumes: true,
             welcomes: true,
+            lost_cells: Vec::new(),
             lease: Duration::from_secs(12),
             asked: Vec::new(),
             asked_on: Vec::new(),
@@ -208,6 +211,7 @@ impl World {
                         grant: self.grant(),
                         master_of: None,
                         handle_key: None,
+                        lost_cells: self.lost_cells.clone(),
                     };
                     self.core.handle(self.now, Input::Received(link, vec![Down::Welcome(welcome)]));
                 }

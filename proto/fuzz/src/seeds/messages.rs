@@ -102,6 +102,7 @@ pub fn hello_of(key: [u8; 16], role: Role, claim: u64) -> Up {
         next_request: RequestNumber(7),
         claim: Claim(claim),
         advertise: if role.is_tier() { "host:1".into() } else { String::new() },
+        lease_left: Duration::from_secs(5),
     })
 }
 
@@ -273,6 +274,7 @@ pub fn welcome(resumed: bool) -> Down {
         grant: grant(),
         master_of: Some((cell(), Epoch(3))),
         handle_key: None,
+        lost_cells: if resumed { Vec::new() } else { vec![cell()] },
     })
 }
 
@@ -312,6 +314,7 @@ pub fn downwards() -> Vec<Named> {
         grant: grant(),
         master_of: None,
         handle_key: Some(tokens::key()),
+        lost_cells: Vec::new(),
     };
     vec![
         ("replies", down_batch((1..).zip(replies()).map(|(number, reply)| answer(number, Ok(reply))))),
@@ -322,6 +325,7 @@ pub fn downwards() -> Vec<Named> {
         ("news", down_batch(news())),
         ("refused", down_batch([Down::Refused(refused)])),
         ("welcome", down_batch([welcome(true), lease(1)])),
+        ("welcome-elsewhere", down_batch([welcome(false), lease(1)])),
         ("welcome-to-a-proxy", down_batch([Down::Welcome(to_proxy)])),
         ("nothing", Vec::new()),
     ]

@@ -101,6 +101,7 @@ impl Holder {
                     self.news.push_back(id);
                     self.trail.push_str("n;");
                 }
+                Output::Event(Event::CellLost(_)) => self.trail.push_str("l;"),
                 Output::Event(Event::Welcomed { resumed, .. }) => {
                     self.trail.push_str(if resumed { "W;" } else { "w;" });
                 }

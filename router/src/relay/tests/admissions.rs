@@ -6,6 +6,13 @@ fn welcomes(world: &World, client: usize) -> usize {
     world.clients[client].saw(|event| matches!(event, Event::Welcomed { .. }))
 }
 
+/// How often a cell heard that the client failed from who speaks for it under that claim.
+fn ends_under(world: &World, cell: &str, client: usize, claim: u64) -> usize {
+    let asked = world.asked(cell, client);
+    let ends = asked.iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed));
+    ends.filter(|(_, it)| it.on_behalf.as_ref().is_some_and(|client| client.claim.0 == claim)).count()
+}
+
 fn ends(world: &World, cell: &str, client: usize) -> usize {
     world.asked(cell, client).iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed)).count()
 }
@@ -114,6 +121,56 @@ fn a_cell_with_which_there_is_no_session_is_not_waited_for_and_its_loss_is_told(
     world.run_for(5_000);
 
     assert_eq!((welcomes(&world, client), lost(&world)), (2, 1));
+    let events = &world.clients[client].events;
+    let at = |wanted: fn(&Event) -> bool| events.iter().rposition(wanted).expect("told");
+    let (told, welcomed) =
+        (at(|event| is_lost(event, "b")), at(|event| matches!(event, Event::Welcomed { .. })));
+    assert!(told < welcomed, "before it counts on what it is promised");
+}
+
+/// A client that was let in by a proxy without a session at cell `b`, to which the way is free from here on.
+fn let_in_without_a_cell() -> (World, usize) {
+    let (mut world, client) = world_with_mover();
+    let first = world.relays.iter().find(|(_, it)| it.status().sessions == 1).expect("one has it").0.clone();
+    let next = if first == "p" { "q" } else { "p" };
+    world.cut(next, "b");
+    world.run_for(80_000);
+    world.break_links(client);
+    world.run_for(5_000);
+    assert_eq!(welcomes(&world, client), 2);
+    world.mend();
+    (world, client)
+}
+
+#[test]
+fn a_lost_cell_hears_who_speaks_for_a_client_before_anything_else_of_it() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.submit(client, open(B, Use::Read));
+
+    world.run_for(20_000);
+
+    let asked = world.asked("b", client);
+    let since = asked.iter().filter(|(_, it)| it.on_behalf.as_ref().is_some_and(|client| client.claim.0 > 1));
+    let asked: Vec<_> = since.map(|(_, it)| it.op.name()).collect();
+    assert_eq!(asked, ["claim", "open"]);
+}
+
+#[test]
+fn a_client_that_a_lost_cell_has_given_up_is_told_so_when_the_cell_is_back() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.cell("b").refuses = Some(("claim", ErrorCode::SessionExpired));
+    let ends = |world: &World| ends_under(world, "a", client, 2);
+    let is_told = |world: &World| world.clients[client].saw(|event| matches!(event, Event::Expired(_))) == 1;
+
+    let patience = world.now + Duration::from_secs(60);
+    while !is_told(&world) && world.now < patience {
+        world.run_for(100);
+    }
+    assert!(is_told(&world));
+    assert_eq!(ends(&world), 0, "it may not have heard it");
+    world.run_for(80_000);
+
+    assert_eq!(ends(&world), 1, "its lease is over");
 }
 
 #[test]

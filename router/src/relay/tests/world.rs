@@ -78,7 +78,9 @@ impl Client {
             }
             Event::News(_, News::Invalidate { items, floor }) => self.cache.invalidate(items, floor),
             Event::News(_, News::FailOver { cell, epoch }) => self.cache.flush_cell(cell, Some(*epoch)),
-            Event::News(_, News::CellLost { cell }) => self.cache.flush_cell(cell, None),
+            Event::News(_, News::CellLost { cell }) | Event::CellLost(cell) => {
+                self.cache.flush_cell(cell, None)
+            }
             _ => {}
         }
         if let Event::News(id, _) = event {

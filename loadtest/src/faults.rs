@@ -1,0 +1,261 @@
+//! What is done to the servers while they are under load, and when.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hasp_rt::env::Env;
+
+use crate::processes::{Processes, stop_all};
+use crate::status::StatusReader;
+use crate::system::System;
+
+/// How long a server that was killed stays away.
+const AWAY: Duration = Duration::from_secs(2);
+
+/// One thing that is done to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A proxy is killed, and started again a little later.
+    ProxyKill,
+    /// A proxy is told to end, and started again as soon as it has.
+    ProxyRestart,
+    /// A master is killed, and its replica started again a little later.
+    MasterKill,
+    /// A master is told to end, and its replica started again as soon as it has.
+    MasterRestart,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::ProxyKill, Self::ProxyRestart, Self::MasterKill, Self::MasterRestart];
+
+    /// As it is asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ProxyKill => "proxy-kill",
+            Self::ProxyRestart => "proxy-restart",
+            Self::MasterKill => "master-kill",
+            Self::MasterRestart => "master-restart",
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let fault = Self::ALL.into_iter().find(|fault| fault.name() == text);
+        fault.ok_or_else(|| format!("there is no fault {text:?}: they are {}", names()))
+    }
+}
+
+/// Something that is due at some time of the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// This goes wrong.
+    Do(Fault),
+    /// What was killed is started again.
+    Restart(Victim),
+}
+
+/// A server, by its place in the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// By its number, from 0.
+    Proxy(usize),
+    /// By its cell's number and its own, from 0.
+    Replica(usize, usize),
+}
+
+/// Faults in the order in which they come, evenly over the load; each takes the next proxy, or the next cell's master.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// By when they are due, since the load began; the next last.
+    due: Vec<(Duration, Deed)>,
+    proxies_hit: usize,
+    masters_hit: usize,
+}
+
+impl Faults {
+    /// These, over a load of that length.
+    pub fn over(duration: Duration, faults: &[Fault]) -> Self {
+        let count = u32::try_from(faults.len()).unwrap_or(u32::MAX);
+        let at = |number: u32| duration * number / (count + 1);
+        let due = (1..).zip(faults).map(|(number, fault)| (at(number), Deed::Do(*fault)));
+        let mut due: Vec<_> = due.collect();
+        due.reverse();
+        Self { due, ..Self::default() }
+    }
+
+    /// When the next thing is due.
+    pub fn next_at(&self) -> Option<Duration> {
+        self.due.last().map(|(at, _)| *at)
+    }
+
+    /// Takes what is due by then.
+    pub fn take_due(&mut self, passed: Duration) -> Option<Deed> {
+        self.due.pop_if(|(at, _)| *at <= passed).map(|(_, deed)| deed)
+    }
+
+    /// What is still to be started again, due or not.
+    pub fn take_restarts(&mut self) -> Vec<Victim> {
+        let victim = |(_, deed): (Duration, Deed)| match deed {
+            Deed::Restart(victim) => Some(victim),
+            Deed::Do(_) => None,
+        };
+        std::mem::take(&mut self.due).into_iter().rev().filter_map(victim).collect()
+    }
+
+    fn restart_later(&mut self, passed: Duration, victim: Victim) {
+        let at = passed + AWAY;
+        let place = self.due.partition_point(|(other, _)| *other > at);
+        self.due.insert(place, (at, Deed::Restart(victim)));
+    }
+
+    fn next_proxy(&mut self, proxies: usize) -> usize {
+        let proxy = self.proxies_hit % proxies.max(1);
+        self.proxies_hit += 1;
+        proxy
+    }
+
+    fn next_cell(&mut self, cells: usize) -> usize {
+        let cell = self.masters_hit % cells.max(1);
+        self.masters_hit += 1;
+        cell
+    }
+}
+
+/// Does things to the servers of a system.
+pub struct Saboteur<'a> {
+    /// The world.
+    pub env: &'a Env,
+    /// Starts them again.
+    pub processes: &'a Processes,
+    /// Theirs.
+    pub system: &'a mut System,
+}
+
+impl Saboteur<'_> {
+    /// Does what is due; says what was done.
+    ///
+    /// # Errors
+    /// A server could not be found, ended, or started again.
+    pub async fn act(&mut self, faults: &mut Faults, passed: Duration, deed: Deed) -> anyhow::Result<String> {
+        let fault = match deed {
+            Deed::Restart(victim) => return self.restart(victim).await,
+            Deed::Do(fault) => fault,
+        };
+        let victim = match fault {
+            Fault::ProxyKill | Fault::ProxyRestart => {
+                Victim::Proxy(faults.next_proxy(self.system.proxies.len()))
+            }
+            Fault::MasterKill | Fault::MasterRestart => {
+                let cell = faults.next_cell(self.system.cells.len());
+                Victim::Replica(cell, self.master_of(cell).await?)
+            }
+        };
+        let server = self.server(victim)?;
+        let name = server.process.name().to_owned();
+        match fault {
+            Fault::ProxyKill | Fault::MasterKill => {
+                server.process.kill().await?;
+                faults.restart_later(passed, victim);
+                Ok(format!("{name} is killed"))
+            }
+            Fault::ProxyRestart | Fault::MasterRestart => {
+                stop_all([&mut server.process]).await?;
+                self.restart(victim).await?;
+                Ok(format!("{name} is restarted"))
+            }
+        }
+    }
+
+    /// Starts a server again.
+    ///
+    /// # Errors
+    /// It does not serve again.
+    pub async fn restart(&mut self, victim: Victim) -> anyhow::Result<String> {
+        match victim {
+            Victim::Proxy(index) => self.system.restart_proxy(self.processes, index).await?,
+            Victim::Replica(cell, index) => {
+                let name = self.cell_name(cell)?;
+                self.system.restart_replica(self.processes, &name, index).await?;
+            }
+        }
+        Ok(format!("{} is back", self.server(victim)?.process.name()))
+    }
+
+    fn cell_name(&self, cell: usize) -> anyhow::Result<String> {
+        self.system.cells.keys().nth(cell).cloned().context("find a cell")
+    }
+
+    fn server(&mut self, victim: Victim) -> anyhow::Result<&mut crate::system::Server> {
+        let server = match victim {
+            Victim::Proxy(index) => self.system.proxies.get_mut(index),
+            Victim::Replica(cell, index) => {
+                self.system.cells.values_mut().nth(cell).and_then(|replicas| replicas.get_mut(index))
+            }
+        };
+        server.context("find a server to do something to")
+    }
+
+    /// Which replica of a cell is its master; waits for one.
+    async fn master_of(&mut self, cell: usize) -> anyhow::Result<usize> {
+        self.system.await_masters(self.env).await?;
+        let mut reader = StatusReader::new(self.env.clone());
+        let replicas = self.system.cells.values().nth(cell).context("find a cell")?;
+        for (index, server) in replicas.iter().enumerate() {
+            if reader.ask(&server.address).await.is_ok_and(|status| status.is_master()) {
+                return Ok(index);
+            }
+        }
+        bail!("cell {} has lost its master just now", self.cell_name(cell)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn faults_come_evenly_and_what_was_killed_comes_back_between_them() {
+        let mut faults = Faults::over(seconds(30), &[Fault::ProxyKill, Fault::MasterKill]);
+
+        assert_eq!(faults.next_at(), Some(seconds(10)));
+        assert_eq!(faults.take_due(seconds(9)), None);
+        assert_eq!(faults.take_due(seconds(10)), Some(Deed::Do(Fault::ProxyKill)));
+        faults.restart_later(seconds(10), Victim::Proxy(0));
+        assert_eq!(faults.next_at(), Some(seconds(12)));
+        assert_eq!(faults.take_due(seconds(25)), Some(Deed::Restart(Victim::Proxy(0))));
+        assert_eq!(faults.take_due(seconds(25)), Some(Deed::Do(Fault::MasterKill)));
+        faults.restart_later(seconds(29), Victim::Replica(1, 2));
+
+        assert_eq!(faults.take_restarts(), [Victim::Replica(1, 2)], "although the load is over before");
+        assert_eq!(faults.next_at(), None);
+    }
+
+    #[test]
+    fn each_fault_takes_the_next_proxy_and_the_next_cell() {
+        let mut faults = Faults::default();
+
+        assert_eq!([0; 3].map(|_| faults.next_proxy(2)), [0, 1, 0]);
+        assert_eq!([0; 3].map(|_| faults.next_cell(2)), [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_fault_is_known_by_its_name_and_another_is_refused_with_those_that_are() {
+        for fault in Fault::ALL {
+            assert_eq!(fault.name().parse(), Ok(fault));
+        }
+
+        let error = "disk-full".parse::<Fault>().expect_err("refused");
+
+        assert!(error.contains("disk-full") && error.contains("master-restart"), "{error}");
+    }
+}
