@@ -33,6 +33,10 @@ pub struct CellFile {
     pub admin: Option<String>,
     /// The data directory.
     pub dir: Option<PathBuf>,
+    /// Where traces go: a collector that takes OTLP over gRPC, `http://HOST:PORT`.
+    pub otlp: Option<String>,
+    /// Which part of the traces that begin here is kept, 0 to 1.
+    pub trace_ratio: Option<f64>,
     /// The namespace that the cells serve.
     pub namespace: String,
     /// Which cell owns what.
@@ -51,6 +55,13 @@ pub struct HostFile {
     pub admin: Option<String>,
     /// Where clients reach it, if not where it listens.
     pub advertise: Option<String>,
+    /// `host:port` of proxies or routers that stand before the cells, if it is to be behind those.
+    #[serde(default)]
+    pub upstream: Vec<String>,
+    /// Where traces go: a collector that takes OTLP over gRPC, `http://HOST:PORT`.
+    pub otlp: Option<String>,
+    /// Which part of the traces that begin here is kept, 0 to 1.
+    pub trace_ratio: Option<f64>,
     /// The namespace that the cells serve.
     pub namespace: String,
     /// Which cell owns what.
@@ -75,6 +86,17 @@ fn parse<T: serde::de::DeserializeOwned>(place: &str, text: &str) -> Result<T, F
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
         Failure::Usage(format!("{place}, line {line}: {}", error.message()))
     })
+}
+
+/// Checks a list of addresses.
+///
+/// # Errors
+/// Wrong usage: the one that is wrong.
+pub fn addresses(key: &str, list: &[String]) -> Result<(), Failure> {
+    match list.iter().find(|address| crate::context::parse_address(address).is_err()) {
+        Some(bad) => Err(Failure::Usage(format!("{key}: {bad:?} is not HOST:PORT"))),
+        None => Ok(()),
+    }
 }
 
 /// Checks and builds the map that a file describes.

@@ -34,8 +34,12 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     }
     let runtime = builder.enable_all().build().map_err(|error| Failure::local("start", error))?;
     let env = Env::system().map_err(|error| Failure::local("draw random numbers", error))?;
-    let ctx = Context { env };
-    let exit = runtime.block_on(cli.command.run(&ctx));
+    let ctx = Context::new(env);
+    let exit = runtime.block_on(async {
+        let exit = cli.command.run(&ctx).await;
+        ctx.end().await;
+        exit
+    });
     // A read of stdin or a name look-up may still block one of its threads.
     runtime.shutdown_background();
     Ok(exit)

@@ -7,14 +7,16 @@ use hasp_rt::telemetry::{Settings, Telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::context::TraceArgs;
 use crate::exit::{Exit, Failure};
 
-/// Starts logs and traces as the environment says.
+/// Starts logs as the environment says, and traces as the arguments do.
 ///
 /// # Errors
 /// A setting is wrong.
-pub fn telemetry(service: &str) -> Result<Telemetry, Failure> {
-    Telemetry::start(&Settings::from_environment(service)).map_err(|error| Failure::Usage(error.to_string()))
+pub fn telemetry(service: &str, traces: &TraceArgs) -> Result<Telemetry, Failure> {
+    let settings = Settings::from_environment(service, traces.traces());
+    Telemetry::start(&settings).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Says once, for everybody who reads logs, what this server does not do.

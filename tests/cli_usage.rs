@@ -127,6 +127,16 @@ fn a_load_test_that_could_not_end_well_does_not_begin() {
     assert!(stderr.contains("disk-full") && stderr.contains("master-restart"), "{stderr}");
     let stderr = refused("loadtest --faults proxy-kill --proxies 1", 1);
     assert!(stderr.contains("--proxies 2"), "{stderr}");
+    let stderr = refused("loadtest --mode sprint", 2);
+    assert!(stderr.contains("sprint") && stderr.contains("hold, churn, capacity"), "{stderr}");
+    let stderr = refused("loadtest --sizes 100,200 --clients 300", 2);
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
+    let stderr = refused("loadtest --sizes 200,100", 1);
+    assert!(stderr.contains("each greater than the one before"), "{stderr}");
+    let stderr = refused("loadtest --churn-rate 10", 1);
+    assert!(stderr.contains("--churn-rate needs --mode churn"), "{stderr}");
+    let stderr = refused("loadtest --mode churn --churn-stay 1m", 1);
+    assert!(stderr.contains("--duration 120s"), "{stderr}");
 }
 
 #[test]

@@ -51,6 +51,7 @@ use hasp_proto::server::cachers::Cachers;
 use hasp_proto::server::{self, ConnectionId, ServerCore};
 use hasp_proto::stream::{Down, Hello, News, Up};
 use hasp_proto::time::Time;
+use hasp_proto::trace::TraceContext;
 
 use crate::state::{AppliedOutcome, Command, CreateSession, Genesis, LogEntry, Outcome, State};
 
@@ -118,8 +119,29 @@ pub enum Output {
     Send(ConnectionId, Down),
     /// Close the connection once everything sent before is out.
     Close(ConnectionId),
+    /// The batch that is proposed next is for these requests, among others. For those who follow them.
+    Traced(BatchId, Vec<TraceContext>),
     /// Append this entry to the log, after all that were proposed before it.
     Propose(BatchId, LogEntry),
+}
+
+/// Counts at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MasterStatus {
+    /// Clients are served.
+    pub is_serving: bool,
+    /// That is served, or the last one known.
+    pub epoch: Epoch,
+    /// Sessions that stand.
+    pub sessions: usize,
+    /// Counters of the session side.
+    pub stats: server::Stats,
+    /// Requests that wait for locks.
+    pub lock_waits: usize,
+    /// Rounds of invalidations that are not finished.
+    pub rounds: usize,
+    /// Rounds begun since the start.
+    pub rounds_begun: u64,
 }
 
 /// The machine. See the module's documentation.
@@ -215,6 +237,19 @@ impl MasterCore {
     /// The epoch that is served, or the last one known.
     pub fn epoch(&self) -> Epoch {
         self.state.epoch()
+    }
+
+    /// Counts for reports.
+    pub fn status(&self) -> MasterStatus {
+        MasterStatus {
+            is_serving: self.is_serving(),
+            epoch: self.epoch(),
+            sessions: self.session_count(),
+            stats: self.stats(),
+            lock_waits: self.queues.len(),
+            rounds: self.cachers.rounds(),
+            rounds_begun: self.rounds,
+        }
     }
 
     /// Counters of the session side.
@@ -474,6 +509,10 @@ impl MasterCore {
         }
         while let Some((batch, commands)) = self.proposals.next_batch() {
             let entry = LogEntry { epoch: self.state.epoch(), commands };
+            let traces = self.proposals.traces_of(batch);
+            if !traces.is_empty() {
+                self.outputs.push_back(Output::Traced(batch, traces));
+            }
             self.outputs.push_back(Output::Propose(batch, entry));
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It moves bytes between connections, the [`MasterCore`] and the [`Replica`], and decides nothing.
 
+mod metrics;
 mod pump;
 mod sessions;
 mod status;
@@ -17,6 +18,7 @@ use hasp_proto::partition::PartitionMap;
 use hasp_rt::admin;
 use hasp_rt::driver::Driver;
 use hasp_rt::env::Env;
+use hasp_rt::rpc::health::Health;
 use hasp_rt::rpc::session::HaspService;
 use hasp_rt::rpc::{Profile, outboxes, server};
 use hasp_rt::transport::Listener;
@@ -26,6 +28,7 @@ use crate::master::{MasterConfig, MasterCore};
 use crate::replica::{Replica, ReplicaConfig, StartError, Timing};
 use crate::state::State;
 
+use metrics::Commits;
 use pump::{Leave, Pump};
 use sessions::{Effects, MasterDriver, Sessions};
 pub use status::Status;
@@ -136,6 +139,7 @@ pub struct CellServer {
     admin: Option<String>,
     replica: Arc<Replica<State>>,
     status: Status,
+    health: Health,
     driver: Arc<MasterDriver>,
     dead: watch::Receiver<Option<String>>,
     leave: mpsc::Sender<Leave>,
@@ -202,9 +206,18 @@ impl CellServer {
         let driver = Arc::new(Driver::new(core, Effects::new(proposals), env.clock.clone()));
         let (dead, is_dead) = watch::channel(None);
         let (leave, left) = mpsc::channel(1);
-        let pump = Pump::new(replica.clone(), driver.clone(), config.timing, env.clock.clone(), dead);
+        let commits = Commits::default();
+        let pump = Pump::new(
+            replica.clone(),
+            driver.clone(),
+            config.timing,
+            env.clock.clone(),
+            commits.clone(),
+            dead,
+        );
         let sessions = Arc::new(Sessions::new(driver.clone(), pump.lease_view()));
         let status = Status::new(&config, address.clone(), driver.clone(), replica.clone(), is_dead.clone());
+        metrics::register(&status.metrics(), &driver, &replica, &commits);
 
         let token = env.tasks.token().clone();
         env.tasks.spawn("cell-timers", {
@@ -222,7 +235,10 @@ impl CellServer {
         });
 
         let profile = Profile { connections_max: 50_000, ..Profile::tier() };
+        let ready = status.clone();
+        let health = Health::new(&env.tasks, move || ready.is_ready());
         let dispatch = server::Dispatch::new()
+            .with_health(&health)
             .with(HaspService::server(sessions, outboxes::LIMITS, &profile))
             .with(hasp_rt::rpc::admin_server::AdminServer::new(status.clone()))
             .with(replica.service());
@@ -232,11 +248,11 @@ impl CellServer {
 
         let admin = admin_listener.map(|listener| {
             let address = listener.local_address();
-            let ready = status.clone();
-            admin::serve(&env.tasks, listener, status.metrics(), move || ready.is_ready());
+            let health = health.clone();
+            admin::serve(&env.tasks, listener, status.metrics(), move || health.is_serving());
             address
         });
-        Ok(Self { address, admin, replica, status, driver, dead: is_dead, leave, env })
+        Ok(Self { address, admin, replica, status, health, driver, dead: is_dead, leave, env })
     }
 
     /// Where it listens.
@@ -286,11 +302,12 @@ impl CellServer {
     /// Hands mastership over if it has it, then stops: what was proposed comes to its end, another replica takes over,
     /// and clients are told where it is. Takes a few milliseconds, and some seconds at most.
     pub async fn shutdown(self) {
+        self.health.stop();
         self.hand_over().await;
         if let Err(unfinished) = self.env.tasks.drain(STOP_PATIENCE).await {
             tracing::warn!(%unfinished, "stops without them");
         }
-        drop((self.status, self.driver));
+        drop((self.status, self.health, self.driver));
         match Arc::try_unwrap(self.replica) {
             Ok(replica) => replica.shutdown().await,
             Err(_) => tracing::warn!("the replica is still in use; its log is closed with the process"),

@@ -173,8 +173,8 @@ impl SessionHandler for Host {
                 Up::Hello(hello) => {
                     *session = Some(hello.key.id());
                     let (session, resumed) = (hello.key.id(), hello.known_since.is_some());
-                    let (master_of, handle_key, lost_cells) = (None, None, Vec::new());
-                    Down::Welcome(Welcome { session, resumed, grant, master_of, handle_key, lost_cells })
+                    let (master_of, handle_keys, lost_cells) = (None, Vec::new(), Vec::new());
+                    Down::Welcome(Welcome { session, resumed, grant, master_of, handle_keys, lost_cells })
                 }
                 Up::Request(request) => {
                     let position = Some(Position { cell: CellName::new("a"), epoch: Epoch(1), index: 1 });

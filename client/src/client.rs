@@ -12,7 +12,7 @@ use hasp_rt::env::Env;
 use hasp_rt::rpc::Profile;
 use tokio::sync::oneshot;
 
-use crate::connect::{ConnectError, ConnectOptions, Service, Tried};
+use crate::connect::{ConnectError, ConnectOptions, Names, Service, Tried};
 use crate::core::{Call, CoreOptions, HandleNumber, Opening};
 use crate::engine::{Engine, Heard, Welcomed};
 use crate::error::CallError;
@@ -45,7 +45,7 @@ impl Session {
     ) -> Result<Opened, CallError> {
         let (on, guard) = base.map_or((None, None), |(on, guard)| (Some(on), guard));
         let Heard { answer, handle } =
-            self.engine.ask(Call { op: Op::Open(open), guard, on, opening }).await?;
+            self.engine.ask(Call { guard, on, opening, ..Op::Open(open).into() }).await?;
         match (answer.result, handle, answer.position) {
             (Ok(Reply::Opened { handle: token, created, stat }), Some(handle), position) => {
                 let handle = Handle::new(self.clone(), handle, token, &stat);
@@ -92,7 +92,7 @@ impl Client {
         match tokio::time::timeout(options.timeout, welcomed).await {
             Ok(Ok(Ok(()))) => Ok(client),
             Ok(Ok(Err(error))) => Err(ConnectError::Refused(CallError::new(error, None))),
-            Ok(Err(_)) | Err(_) => Err(ConnectError::Unreachable(not_welcomed(addresses))),
+            Ok(Err(_)) | Err(_) => Err(ConnectError::Unreachable(not_welcomed(addresses.members()))),
         }
     }
 
@@ -119,12 +119,18 @@ impl Client {
         let connections = connections.unwrap_or_else(|| Connections::dedicated(env, Profile::clients()));
         let timers = options.timers.clone().unwrap_or_else(|| Timers::new(env));
         let upstream = UpstreamCore::new(env.clock.now(), config);
+        let members = match &service.hosts {
+            Hosts::One(hosts) => hosts.members().to_vec(),
+            Hosts::Cells(_) => Vec::new(),
+        };
         let options = CoreOptions {
             principal: options.principal.clone(),
             cache_bytes: options.cache.then_some(options.cache_bytes),
             ends_idle: options.ends_idle,
+            follows: if options.follows_list { members } else { Vec::new() },
         };
-        let engine = Engine::start(env, upstream, &options, connections, &timers, welcomed);
+        let names = Names::new(env, service.names.clone());
+        let engine = Engine::start(env, upstream, &options, connections, &timers, (welcomed, names));
         Self { session: Arc::new(Session { engine }) }
     }
 

@@ -1,5 +1,6 @@
 //! How a client finds its service: asks the addresses it was given what they are.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -48,6 +49,9 @@ pub struct ConnectOptions {
     /// Whether to end a session that has had no handles and no calls for a minute. The next call begins
     /// another, and nobody is told.
     pub ends_idle: bool,
+    /// Whether to learn from the namespace which proxies there are (`/ls/<ns>/.hasp/proxies`), and to go to these when
+    /// the one in use is lost. Until there is such a list the targets are used.
+    pub follows_list: bool,
 }
 
 impl ConnectOptions {
@@ -63,6 +67,7 @@ impl ConnectOptions {
             cache: true,
             cache_bytes: CACHE_BYTES,
             ends_idle: true,
+            follows_list: true,
         }
     }
 
@@ -122,13 +127,49 @@ fn list(tried: &[Tried]) -> String {
 #[derive(Clone, Debug)]
 pub struct Service {
     pub(crate) hosts: Hosts,
+    /// As they were given, if any of them will do.
+    pub(crate) names: Vec<String>,
+}
+
+/// Names that may stand for other addresses later: looked up again when no host is to be found.
+#[derive(Clone)]
+pub(crate) struct Names {
+    env: Env,
+    names: Vec<String>,
+}
+
+impl Names {
+    pub(crate) fn new(env: &Env, names: Vec<String>) -> Self {
+        Self { env: env.clone(), names }
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The addresses that they stand for, each once.
+    pub(crate) async fn look_up(&self) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for name in &self.names {
+            // A name that cannot be looked up now may be when it is connected to.
+            let addresses = self.env.transport.resolve(name).await.unwrap_or_else(|_| vec![name.clone()]);
+            found.extend(addresses);
+        }
+        let mut seen = BTreeSet::new();
+        found.retain(|address| seen.insert(address.clone()));
+        found
+    }
 }
 
 impl Service {
     /// Asks the addresses, round and round, until one says what it is.
     ///
-    /// Behind a proxy or router one session serves all cells, and all addresses are held to be of
-    /// that kind. A replica tells its map, and the client goes to each cell's master by itself.
+    /// Behind a proxy or router one session serves all cells, and all addresses, and all that a name stands
+    /// for, are held to be of that kind. A replica tells its map, and the client goes to each cell's master by itself.
     ///
     /// # Errors
     /// If there is no address, or nobody answers within `timeout`: why not, for each address.
@@ -150,7 +191,11 @@ impl Service {
                 }
                 match ask(&address, left.min(patience), env).await {
                     Ok(reply) => match hosts(&reply, targets) {
-                        Ok(hosts) => return Ok(Self { hosts }),
+                        Ok(Hosts::One(_)) => {
+                            let names = Names::new(env, targets.to_vec());
+                            return Ok(Self { hosts: Hosts::one(names.look_up().await), names: names.names });
+                        }
+                        Ok(hosts) => return Ok(Self { hosts, names: Vec::new() }),
                         Err(why) => note(&mut tried, address, why),
                     },
                     Err(why) => note(&mut tried, address, why),
@@ -187,7 +232,7 @@ async fn ask(address: &str, timeout: Duration, env: &Env) -> Result<LocateReply,
 /// Where sessions are to be held, by what the host says that it is.
 fn hosts(reply: &LocateReply, targets: &[String]) -> Result<Hosts, String> {
     match reply.host() {
-        Host::Proxy | Host::Router => Ok(Hosts::One(targets.to_vec())),
+        Host::Proxy | Host::Router => Ok(Hosts::one(targets.to_vec())),
         Host::Replica => {
             let map = reply.map.as_ref().ok_or("the replica knows no partition map yet")?;
             let map = map_from_wire(map).map_err(|error| format!("bad partition map: {error}"))?;
@@ -240,7 +285,7 @@ mod tests {
         };
 
         assert!(
-            matches!(hosts(&reply(Host::Proxy, None), &targets()), Ok(Hosts::One(all)) if all == targets())
+            matches!(hosts(&reply(Host::Proxy, None), &targets()), Ok(Hosts::One(all)) if all.members() == targets())
         );
         assert!(matches!(hosts(&reply(Host::Router, None), &targets()), Ok(Hosts::One(_))));
         assert!(matches!(hosts(&reply(Host::Replica, Some(map)), &targets()), Ok(Hosts::Cells(_))));

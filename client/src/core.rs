@@ -7,6 +7,7 @@
 //! nothing is ever held by nobody.
 
 mod cached;
+mod following;
 mod handles;
 mod idle;
 mod interface;
@@ -35,6 +36,7 @@ use hasp_router::upstream::{self, Ticket, UpstreamCore};
 
 use crate::node_events::HandleEvent;
 use cached::Cached;
+use following::Following;
 use handles::Handles;
 use idle::Idle;
 pub use interface::{Brought, Call, CallId, HandleNumber, Input, OpenHandle, Opening, Output, Shown, Used};
@@ -51,6 +53,8 @@ pub struct CoreOptions {
     pub cache_bytes: Option<usize>,
     /// Sessions that nobody needs are ended.
     pub ends_idle: bool,
+    /// The list of proxies is followed: the addresses that it was given. Empty: it is not.
+    pub follows: Vec<String>,
 }
 
 /// Who waits for an answer.
@@ -110,6 +114,7 @@ pub struct ApplicationCore {
     kept: KeptLocks,
     cached: Cached,
     idle: Idle,
+    following: Option<Following>,
     late: Vec<Late>,
     outputs: VecDeque<Output>,
 }
@@ -128,6 +133,7 @@ impl ApplicationCore {
             kept: KeptLocks::default(),
             cached: Cached::new(options.cache_bytes, &options.principal, namespace),
             idle: Idle::new(options.ends_idle),
+            following: (!options.follows.is_empty()).then(|| Following::new(options.follows.clone())),
             late: Vec::new(),
             outputs: VecDeque::new(),
         }
@@ -269,8 +275,9 @@ impl ApplicationCore {
             None => self.cached.ticket(&call.op, body),
             Some(_) => None,
         };
-        let Call { op, guard, .. } = call;
-        let ticket = self.upstream.submit(now, Ask { op, on_behalf: None, guard, caches: fill.is_some() });
+        let Call { op, guard, trace, .. } = call;
+        let ticket =
+            self.upstream.submit(now, Ask { op, on_behalf: None, guard, caches: fill.is_some(), trace });
         if let Caller::Call(id) = caller {
             self.tickets.insert(id, ticket);
         }
@@ -292,6 +299,9 @@ impl ApplicationCore {
     }
 
     fn answered(&mut self, now: Time, ticket: Ticket, answer: Answer) {
+        if self.followed(now, ticket, &answer) {
+            return;
+        }
         let Some(Waiter { caller, purpose, fill }) = self.waiters.remove(&ticket) else { return };
         if let Caller::Call(id) = caller {
             self.tickets.remove(&id);
@@ -534,6 +544,7 @@ impl Core for ApplicationCore {
                 }
             }
             Input::Disconnected(link) => self.upstream.disconnected(now, &link),
+            Input::Hosts(given) => self.given_again(given),
             Input::End => self.end(now),
         }
         self.settle(now);
@@ -542,6 +553,7 @@ impl Core for ApplicationCore {
     fn handle_timeout(&mut self, now: Time) {
         self.upstream.handle_timeout(now);
         self.collect(now);
+        self.look_at_list(now);
         self.rest(now);
         self.settle(now);
     }
@@ -552,6 +564,7 @@ impl Core for ApplicationCore {
 
     fn poll_timeout(&self) -> Option<(Time, &'static str)> {
         let idle = self.rest_at().map(|at| (at, "a session that nobody needs may rest"));
-        self.upstream.poll_timeout().into_iter().chain(idle).min_by_key(|(at, _)| *at)
+        let list = self.follow_at().map(|at| (at, "the list of proxies is to be looked at"));
+        self.upstream.poll_timeout().into_iter().chain(idle).chain(list).min_by_key(|(at, _)| *at)
     }
 }

@@ -15,8 +15,10 @@ use hasp_router::upstream::{Held, LinkId, UpstreamCore};
 use hasp_rt::clock::Clock;
 use hasp_rt::driver::{Driver, Effects};
 use hasp_rt::env::Env;
+use hasp_rt::telemetry::trace::{self, Stage};
 use tokio::sync::{Notify, oneshot};
 
+use crate::connect::Names;
 use crate::core::{
     ApplicationCore, Brought, Call, CallId, CoreOptions, HandleNumber, Input, OpenHandle, Output,
 };
@@ -47,6 +49,8 @@ struct Outside {
     handles: Mutex<BTreeMap<HandleNumber, Arc<HandleState>>>,
     views: Views,
     announcer: Announcer,
+    /// To be looked up again in jeopardy, by the engine.
+    names: (Names, Weak<Engine>),
     /// Who waits for the first Welcome.
     welcome: Mutex<Option<oneshot::Sender<Welcomed>>>,
     ended: Notify,
@@ -68,7 +72,7 @@ impl Engine {
         options: &CoreOptions,
         connections: Connections,
         timers: &Timers,
-        welcomed: oneshot::Sender<Welcomed>,
+        (welcomed, names): (oneshot::Sender<Welcomed>, Names),
     ) -> Arc<Self> {
         let engine = Arc::new_cyclic(|engine: &Weak<Self>| {
             let outside = Outside {
@@ -77,6 +81,7 @@ impl Engine {
                 handles: Mutex::default(),
                 views: Views::default(),
                 announcer: Announcer::default(),
+                names: (names, engine.clone()),
                 welcome: Mutex::new(Some(welcomed)),
                 ended: Notify::new(),
             };
@@ -94,7 +99,12 @@ impl Engine {
     }
 
     /// Asks something and waits for the answer. Dropping the future gives up what it would bring.
-    pub(crate) async fn ask(&self, call: Call) -> Result<Heard, CallError> {
+    pub(crate) async fn ask(&self, mut call: Call) -> Result<Heard, CallError> {
+        let step = trace::begin(Stage::Client, call.op.name());
+        let _step = step.map(|(step, sent)| {
+            call.trace = Some(sent);
+            step
+        });
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let (sender, answer) = oneshot::channel();
         self.outside().callers().insert(id, sender);
@@ -234,14 +244,25 @@ impl Outside {
                 self.ended.notify_waiters();
             }
             Event::Closed => self.ended.notify_waiters(),
-            Event::Extended
-            | Event::CacheLapsed
-            | Event::Jeopardy
-            | Event::Safe
-            | Event::CellLost(_)
-            | Event::News(..) => {}
+            Event::Jeopardy => self.look_up_names(),
+            Event::Extended | Event::CacheLapsed | Event::Safe | Event::CellLost(_) | Event::News(..) => {}
         }
         self.announcer.announce(cell, event);
+    }
+
+    /// No host was found in a whole lease: the names may stand for others by now.
+    fn look_up_names(&self) {
+        let (names, engine) = self.names.clone();
+        if names.is_empty() {
+            return;
+        }
+        let tasks = names.env().tasks.clone();
+        tasks.spawn("look-up", async move {
+            let hosts = names.look_up().await;
+            if let Some(engine) = engine.upgrade() {
+                engine.input(Input::Hosts(hosts));
+            }
+        });
     }
 
     fn tell_welcome(&self, welcomed: impl FnOnce() -> Welcomed) {

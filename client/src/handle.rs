@@ -14,7 +14,7 @@ use hasp_proto::request::{Op, Reply};
 use hasp_proto::sequencer::SequencerToken;
 
 use crate::client::Session;
-use crate::core::{Call, Opening};
+use crate::core::Call;
 use crate::engine::Heard;
 use crate::error::{CallError, check_contents};
 use crate::handle_state::HandleState;
@@ -405,7 +405,7 @@ impl Open {
         op: Op,
         guard: Option<SequencerToken>,
     ) -> Result<(Reply, Option<Position>), CallError> {
-        let call = Call { op, guard, on: Some(self.state.number), opening: Opening::default() };
+        let call = Call { guard, on: Some(self.state.number), ..op.into() };
         let Heard { answer, .. } = self.session.engine.ask(call).await?;
         match answer.result {
             Ok(reply) => Ok((reply, answer.position)),

@@ -3,8 +3,11 @@
 
 mod belief;
 mod cpu;
+mod crowd;
 mod figures;
+mod metrics;
 mod session;
+mod steady;
 mod yardstick;
 
 use std::path::PathBuf;
@@ -21,8 +24,11 @@ use crate::status::StatusReader;
 use crate::system::{Server, System, SystemSpec};
 
 pub use cpu::{Cpu, CpuWindow};
+pub use crowd::{Crowd, Fate};
 pub use figures::Figures;
+pub use metrics::Scrape;
 pub use session::{BareSession, Connector};
+pub use steady::Rate;
 pub use yardstick::Yardstick;
 
 /// How long what was started may take to end.
@@ -53,16 +59,18 @@ impl Bench {
         raise_open_files();
         let env = Env::system().context("look at the world")?;
         let home = tempfile::tempdir().context("make a temporary directory")?;
-        let (processes, ended) = Processes::new(env.clone(), hasp, home.path().to_owned());
-        let measuring = async {
-            let system = System::start(&env, &processes, spec, home.path()).await?;
+        let (processes, mut ended) = Processes::new(env.clone(), hasp, home.path().to_owned());
+        let result = async {
+            let starting = System::start(&env, &processes, spec, home.path());
+            let system = until_stopped(starting, &mut ended).await?;
             let mut bench = Bench { env: env.clone(), processes, system };
-            let measured = work(&mut bench).await;
+            let measured = until_stopped(work(&mut bench), &mut ended).await;
+            // Who ends from here on, ends because of that.
             let stopped = bench.system.stop().await;
             let left = bench.processes.stop_left().await;
             measured.and_then(|measured| stopped.and(left).map(|()| measured))
-        };
-        let result = until_stopped(measuring, ended).await;
+        }
+        .await;
         env.tasks.abort();
         let drained = env.tasks.drain(DRAIN_DEADLINE).await.context("stop everything");
         keep_on_error(result.and_then(|measured| drained.map(|()| measured)), home)
@@ -84,10 +92,10 @@ impl Bench {
     }
 }
 
-/// The children are killed with the tasks that own them, which ends with the benchmark.
+/// Fails too if a child ends by itself, or somebody wants the benchmark to stop.
 async fn until_stopped<T>(
     measuring: impl Future<Output = anyhow::Result<T>>,
-    mut ended: Ended,
+    ended: &mut Ended,
 ) -> anyhow::Result<T> {
     tokio::select! {
         biased;

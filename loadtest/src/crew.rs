@@ -24,12 +24,18 @@ pub struct Crew {
     workers: Vec<Worker>,
     /// Of operations that nobody asked for yet.
     recent: Latencies,
-    said: mpsc::Receiver<(usize, anyhow::Result<Said>)>,
+    said: mpsc::Receiver<Word>,
+    /// For workers that join.
+    said_in: mpsc::Sender<Word>,
 }
+
+/// What a worker said, by its place among the workers.
+type Word = (usize, anyhow::Result<Said>);
 
 struct Worker {
     process: Process,
     latest: Progress,
+    has_begun: bool,
     ramped: Option<Ramped>,
     finished: Option<Finished>,
 }
@@ -50,17 +56,40 @@ impl Crew {
     /// One cannot be started or does not take its job.
     pub async fn start(env: &Env, processes: &Processes, phase: &str, jobs: &[Job]) -> anyhow::Result<Self> {
         let (said_in, said) = mpsc::channel(WORDS);
-        let mut workers = Vec::new();
-        for (index, job) in jobs.iter().enumerate() {
+        let recent = Latencies::new();
+        let mut crew = Self { env: env.clone(), workers: Vec::new(), recent, said, said_in };
+        crew.join(processes, phase, jobs).await?;
+        Ok(crew)
+    }
+
+    /// Starts more workers, which have not begun.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn join(&mut self, processes: &Processes, phase: &str, jobs: &[Job]) -> anyhow::Result<()> {
+        for job in jobs {
+            let index = self.workers.len();
             let name = format!("worker-{phase}-{}", index + 1);
             let mut process = processes.start(&Spec::new(name, ["loadtest-worker"]))?;
             process.must_run()?;
             process.tell(&serde_json::to_string(job).context("write job")?).await?;
             let lines = process.take_lines().context("listen to a worker")?;
-            env.tasks.spawn("worker-words", hear(index, process.name().to_owned(), lines, said_in.clone()));
-            workers.push(Worker { process, latest: Progress::default(), ramped: None, finished: None });
+            let words = hear(index, process.name().to_owned(), lines, self.said_in.clone());
+            self.env.tasks.spawn("worker-words", words);
+            let latest = Progress::default();
+            self.workers.push(Worker { process, latest, has_begun: false, ramped: None, finished: None });
         }
-        Ok(Self { env: env.clone(), workers, recent: Latencies::new(), said })
+        Ok(())
+    }
+
+    /// How many workers there are.
+    pub const fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.workers.is_empty()
     }
 
     /// The worker processes, to look at.
@@ -82,26 +111,59 @@ impl Crew {
         deadline: Duration,
         mut show: impl FnMut(&CrewProgress),
     ) -> anyhow::Result<Vec<Ramped>> {
+        if !self.ramp_ends(deadline, &mut show).await? {
+            let opened = self.progress().all.sessions.opened;
+            bail!("only {opened} sessions were opened within {deadline:?}");
+        }
+        Ok(self.ramps(0))
+    }
+
+    /// Waits until all clients have their sessions; `false` if they have not within `deadline`.
+    ///
+    /// # Errors
+    /// A worker failed.
+    pub async fn ramp_ends(
+        &mut self,
+        deadline: Duration,
+        mut show: impl FnMut(&CrewProgress),
+    ) -> anyhow::Result<bool> {
         let until = self.env.clock.now() + deadline;
         while self.workers.iter().any(|worker| worker.ramped.is_none()) {
             if !self.hear_until(until).await? {
-                let opened = self.progress().all.sessions.opened;
-                bail!("only {opened} sessions were opened within {deadline:?}");
+                return Ok(false);
             }
             show(&self.progress());
         }
-        Ok(self.workers.iter().filter_map(|worker| worker.ramped.clone()).collect())
+        Ok(true)
     }
 
-    /// Tells all workers something.
+    /// How the ramps of all workers but the first went.
+    pub fn ramps(&self, first: usize) -> Vec<Ramped> {
+        self.workers.iter().skip(first).filter_map(|worker| worker.ramped.clone()).collect()
+    }
+
+    /// Kills all workers but the first, which did not get on.
+    ///
+    /// # Errors
+    /// One would not go.
+    pub async fn dismiss(&mut self, first: usize) -> anyhow::Result<()> {
+        for mut worker in self.workers.drain(first.min(self.workers.len())..) {
+            worker.process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Tells all workers something; to begin only those that have not.
     ///
     /// # Errors
     /// One does not listen.
     pub async fn order(&mut self, order: Order) -> anyhow::Result<()> {
         let line = serde_json::to_string(&order).context("write order")?;
         for worker in &mut self.workers {
-            if order == Order::End {
-                worker.process.may_end();
+            match order {
+                Order::Begin if std::mem::replace(&mut worker.has_begun, true) => continue,
+                Order::Begin => {}
+                Order::End => worker.process.may_end(),
             }
             worker.process.tell(&line).await?;
         }
@@ -162,7 +224,8 @@ impl Crew {
             return Ok(false);
         };
         let Some((index, said)) = word else { bail!("the workers are gone") };
-        let worker = &mut self.workers[index];
+        // What somebody still says who was dismissed is nobody's business.
+        let Some(worker) = self.workers.get_mut(index) else { return Ok(true) };
         match said {
             Ok(Said::Progress(progress)) => worker.latest = progress,
             Ok(Said::Recent(pairs)) => self.recent.merge(&Latencies::from_pairs(&pairs)),

@@ -15,10 +15,11 @@ use hasp_proto::position::Position;
 use hasp_proto::time::Time;
 use hasp_rt::env::Env;
 use hasp_rt::rpc::Profile;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::check::{FileFloor, Holder, Mark, SessionFloor, Violation, Violations};
+use crate::churn::Visits;
 use crate::job::{Checks, Job, Progress, Sessions};
 use crate::measure::{Latencies, OpStats};
 use crate::tree::Place;
@@ -26,8 +27,9 @@ use opening::Opener;
 
 /// How long a client tries to get a session before it is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Sessions being opened, or ended, at a time.
-const CONNECTING: usize = 512;
+/// Sessions being opened, or ended, at a time: enough to keep the hosts busy, and so few that those which are open are
+/// not late with their KeepAlives where all share a machine.
+const CONNECTING: usize = 128;
 /// How long the ends of all sessions may take together.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(45);
 
@@ -40,6 +42,7 @@ pub struct Tally {
     /// Of sessions that have ended since.
     keep_alives_ended: AtomicU64,
     findings: Mutex<Findings>,
+    visits: Mutex<Visits>,
 }
 
 /// What operations and checks found.
@@ -64,11 +67,12 @@ impl Tally {
 
     /// Where everything stands.
     pub fn progress(&self) -> Progress {
+        let visits_failed = self.visits().failed;
         let findings = self.findings();
         Progress {
             sessions: self.sessions(),
             ops: findings.ops.count(),
-            errors: findings.ops.errors() + findings.checks.errors,
+            errors: findings.ops.errors() + findings.checks.errors + visits_failed,
             violations: findings.violations.count,
         }
     }
@@ -76,6 +80,11 @@ impl Tally {
     /// What was found so far.
     pub fn findings(&self) -> MutexGuard<'_, Findings> {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What came of those that come and go.
+    pub fn visits(&self) -> MutexGuard<'_, Visits> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a check's result.
@@ -141,7 +150,7 @@ pub struct Fleet {
     locks: Vec<SharedLock>,
     tally: Arc<Tally>,
     next_write: AtomicU64,
-    is_ending: AtomicBool,
+    is_ending: watch::Sender<bool>,
 }
 
 /// How the ramp went.
@@ -167,6 +176,8 @@ impl Fleet {
             timeout: CONNECT_TIMEOUT,
             connections: Some(Connections::shared(env, Profile::clients(), job.sessions_per_connection)),
             timers: Some(Timers::new(env)),
+            // They are given all proxies, and one read more for each would be load that nobody asked for.
+            follows_list: false,
             ..ConnectOptions::new(job.targets.clone())
         };
         let mut fleet = Fleet {
@@ -178,7 +189,7 @@ impl Fleet {
             locks: job.tree.lock_places().map(|_| SharedLock::default()).collect(),
             tally,
             next_write: AtomicU64::new(0),
-            is_ending: AtomicBool::new(false),
+            is_ending: watch::Sender::new(false),
             job,
         };
         let began = env.clock.now();
@@ -274,12 +285,18 @@ impl Fleet {
 
     /// No new operations from now on.
     pub fn begin_end(&self) {
-        self.is_ending.store(true, Ordering::Release);
+        self.is_ending.send_replace(true);
     }
 
     /// Whether no new operations are to begin.
     pub fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::Acquire)
+        *self.is_ending.borrow()
+    }
+
+    /// Completes when no new operations are to begin.
+    pub async fn ended(&self) {
+        // The sender is here, so it cannot be gone.
+        let _ = self.is_ending.subscribe().wait_for(|is_ending| *is_ending).await;
     }
 
     /// A lock that all clients share.

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::check::Violations;
+use crate::churn::{Churn, VisitsRecord};
 use crate::measure::OpRecord;
 use crate::tree::TreeSpec;
 use crate::workload::Rates;
@@ -27,6 +28,8 @@ pub struct Job {
     pub tree: TreeSpec,
     /// Operations per second and client.
     pub rates: Rates,
+    /// Clients that come and go besides, if any.
+    pub churn: Option<Churn>,
     /// Sessions to be opened per second, by this worker.
     pub ramp_per_s: f64,
     /// How many clients share a connection.
@@ -113,6 +116,8 @@ pub struct Finished {
     pub keep_alives_sent: u64,
     /// Of the load's operations.
     pub ops: OpRecord,
+    /// Of clients that came and went.
+    pub visits: VisitsRecord,
     /// What the checks did.
     pub checks: Checks,
     /// What the checks found.

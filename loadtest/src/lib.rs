@@ -5,8 +5,10 @@
 //!     ├─ crew: workers as child processes, for each phase   (crew, job)
 //!     │    worker ── fleet: the clients, their ramp         (fleet, seeding)
 //!     │           ├─ load: open-loop operations, checked    (workload, load, ops, check, measure)
+//!     │           ├─ visits: sessions that come and go      (churn, visits)
 //!     │           └─ audit: locks and writes seen by others (audit)
-//!     └─ report                                             (window, report)
+//!     ├─ capacity: ever more clients, until something bends (capacity)
+//!     └─ report                                             (window, points, report, page)
 //! ```
 //!
 //! The first phase, the *baseline*, has clients straight at the masters; the second has them at
@@ -17,7 +19,9 @@
 //! in simulated worlds, and `full` whole systems.
 
 pub mod bench;
+pub mod capacity;
 pub mod check;
+pub mod churn;
 pub mod crew;
 pub mod faults;
 #[cfg(feature = "full")]
@@ -28,6 +32,7 @@ pub mod measure;
 pub mod model;
 pub mod options;
 pub mod page;
+pub mod points;
 pub mod processes;
 pub mod procfs;
 pub mod progress;
@@ -48,6 +53,7 @@ mod load;
 mod ops;
 mod run;
 mod seeding;
+mod visits;
 mod worker;
 
 pub use interrupt::interrupted;

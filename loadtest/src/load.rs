@@ -47,9 +47,8 @@ pub async fn dispatch(fleet: &Arc<Fleet>, running: &mut JoinSet<()>) -> Infallib
     std::future::pending().await
 }
 
-/// Waits for what is under way. What does not end in time counts as failed.
+/// Waits for what is under way, once no new operations begin. What does not end in time counts as failed.
 pub async fn finish(fleet: &Fleet, running: &mut JoinSet<()>) {
-    fleet.begin_end();
     let all = async {
         while let Some(ended) = running.join_next().await {
             note_panic(fleet, ended);

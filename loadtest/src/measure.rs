@@ -164,6 +164,13 @@ impl OpStats {
         OpRecord { ops: ops.collect(), failures: self.failures.clone() }
     }
 
+    /// Latencies of all operations together.
+    pub fn all(&self) -> Latencies {
+        let mut all = Latencies::new();
+        self.ops.values().for_each(|stat| all.merge(&stat.latencies));
+        all
+    }
+
     /// Operations that succeeded.
     pub fn count(&self) -> u64 {
         self.ops.values().map(|stat| stat.latencies.count()).sum()
@@ -232,6 +239,7 @@ mod tests {
         let (open, errors) = other.summary(OpKind::Open);
         assert_eq!((open.count, open.p50_us, open.max_us, errors), (2, 100, 300, 1));
         assert_eq!((other.count(), other.errors()), (3, 1));
+        assert_eq!(other.all().summary().count, 3);
         assert_eq!(other.failures(), ["open: Unavailable: the host is gone"]);
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Pure.
 
+mod mode;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use anyhow::{bail, ensure};
 
 use crate::faults::Fault;
 use crate::workload::{Mix, Rates};
+
+pub use mode::Mode;
 
 /// Open files that a process keeps for everything but its clients' connections: short-lived
 /// sessions, logs, other servers.
@@ -30,8 +34,21 @@ const BASELINE_CLIENTS: usize = 3_000;
 /// What to do. [`LoadtestOptions::default`] is what the command does without flags.
 #[derive(Clone, Debug)]
 pub struct LoadtestOptions {
-    /// Clients through proxies.
+    /// What is to be found out.
+    pub mode: Mode,
+    /// Clients through proxies; in search of the greatest number, where it ends.
     pub clients: usize,
+    /// Numbers of clients to be measured one after another, each greater than the one before and `clients` the last;
+    /// none: only `clients`. For clients that stay.
+    pub sizes: Vec<usize>,
+    /// By how many clients the load grows in search of the greatest number; `None`: in ten steps.
+    pub step: Option<usize>,
+    /// In that search, the latency that 99 of 100 operations must not exceed.
+    pub latency_max: Duration,
+    /// Sessions that come each second, and as many that go, beside those that stay; `None`: one for a hundred clients.
+    pub churn_per_s: Option<f64>,
+    /// How long each of these stays.
+    pub churn_stay: Duration,
     /// Proxies to start.
     pub proxies: usize,
     /// Cells to start.
@@ -41,7 +58,7 @@ pub struct LoadtestOptions {
     /// How long each measurement lasts.
     pub duration: Duration,
     /// Clients straight at the masters, for the baseline; `None` is the smaller of `clients` and
-    /// 3,000, and 0 leaves it out.
+    /// 3,000 if they are to stay and else none, and 0 leaves it out.
     pub baseline_clients: Option<usize>,
     /// Clients that share a connection.
     pub sessions_per_connection: usize,
@@ -67,7 +84,13 @@ pub struct LoadtestOptions {
 impl Default for LoadtestOptions {
     fn default() -> Self {
         Self {
+            mode: Mode::Hold,
             clients: 3_000,
+            sizes: Vec::new(),
+            step: None,
+            latency_max: Duration::from_secs(1),
+            churn_per_s: None,
+            churn_stay: Duration::from_secs(5),
             proxies: 3,
             cells: 2,
             replicas: 3,
@@ -89,7 +112,10 @@ impl Default for LoadtestOptions {
 impl LoadtestOptions {
     /// Clients of the baseline; 0 if there is none.
     pub fn baseline_clients(&self) -> usize {
-        self.baseline_clients.unwrap_or_else(|| self.clients.min(BASELINE_CLIENTS))
+        self.baseline_clients.unwrap_or_else(|| match self.mode {
+            Mode::Hold => self.clients.min(BASELINE_CLIENTS),
+            Mode::Churn | Mode::Capacity => 0,
+        })
     }
 
     /// Checks what is asked against itself and against the limit of open files of a process.
@@ -108,6 +134,7 @@ impl LoadtestOptions {
             open_files > OPEN_FILES_SLACK,
             "the limit of open files is {open_files}: raise it (ulimit -n)"
         );
+        self.check_mode()?;
         self.check_faults()?;
         if !self.targets.is_empty() {
             return Ok(());
@@ -150,9 +177,9 @@ impl LoadtestOptions {
     fn check_servers(&self, room: usize) -> anyhow::Result<()> {
         let connections = |clients: usize| clients.div_ceil(self.sessions_per_connection);
         // Clients choose their proxy by hash, so one may get some more than its share.
-        let at_a_proxy = connections(self.clients).div_ceil(self.proxies) * 11 / 10;
+        let at_a_proxy = connections(self.clients_at_once()).div_ceil(self.proxies) * 11 / 10;
         if at_a_proxy > room {
-            let needed = (connections(self.clients) * 11 / 10).div_ceil(room);
+            let needed = (connections(self.clients_at_once()) * 11 / 10).div_ceil(room);
             bail!(
                 "{} proxies would have {at_a_proxy} connections each, and the limit of open files leaves {room}: \
                  --proxies {needed} would do, or --sessions-per-connection",
@@ -172,9 +199,13 @@ impl LoadtestOptions {
     ///
     /// At least two, so that what the checks share between processes is checked.
     pub fn workers(&self, clients: usize, connections: usize, open_files: usize) -> usize {
+        self.processes(clients, connections, open_files).max(2).min(clients)
+    }
+
+    /// The same, where there are others beside.
+    pub fn processes(&self, clients: usize, connections: usize, open_files: usize) -> usize {
         let room = open_files.saturating_sub(OPEN_FILES_SLACK).max(1);
-        let needed = (clients * connections).div_ceil(self.sessions_per_connection).div_ceil(room);
-        needed.max(2).min(clients)
+        (clients * connections).div_ceil(self.sessions_per_connection).div_ceil(room)
     }
 
     /// Operations per second and client when there are `clients` clients.
@@ -262,6 +293,7 @@ mod tests {
         assert_eq!(options.workers(90_000, 1, 20_000), 5);
         assert_eq!(options.workers(3_000, 2, 20_000), 2);
         assert_eq!(options.workers(1, 1, 20_000), 1);
+        assert_eq!((options.processes(19_488, 1, 20_000), options.processes(19_489, 1, 20_000)), (1, 2));
         let shared = LoadtestOptions { sessions_per_connection: 100, ..options };
         assert_eq!(shared.workers(90_000, 1, 1_024), 2);
     }

@@ -2,9 +2,8 @@
 //!
 //! Pure.
 
+mod masters;
 mod plot;
-
-use std::fmt::Write as _;
 
 use crate::report::{Phase, Report};
 use crate::series::{ProcessSample, Sample, Series};
@@ -31,7 +30,7 @@ svg .grid { stroke: var(--rule); stroke-width: 1; } svg .mark { stroke: var(--in
 ";
 
 /// What was measured, as a page of HTML.
-pub fn page(report: &Report, main: &Phase, baseline: Option<&Phase>) -> String {
+pub fn page(report: &Report, main: &Phase) -> String {
     let mut page = String::new();
     let mut say = |text: &str| page.push_str(text);
     say("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
@@ -41,7 +40,8 @@ pub fn page(report: &Report, main: &Phase, baseline: Option<&Phase>) -> String {
     say(&introduction(main));
     say(&figures(report, main));
     say(&faults(report));
-    say(&keep_alives(main, baseline));
+    say(&capacity(main));
+    say(&masters::against_clients(report.points(), main));
     say(&over_time(&main.series));
     say("<h2>All figures</h2>\n<pre>");
     say(&escaped(&report.to_string()));
@@ -91,40 +91,11 @@ fn faults(report: &Report) -> String {
     format!("<h2 class=\"bad\">What went wrong</h2>\n<ul>\n{items}</ul>\n")
 }
 
-/// The point of it all: KeepAlives at a master against clients, with and without proxies.
-fn keep_alives(main: &Phase, baseline: Option<&Phase>) -> String {
-    let busiest = |phase: &Phase| phase.at_masters_per_s.values().copied().fold(0.0, f64::max);
-    let clients = main.clients as f64;
-    let mut lines = Vec::new();
-    let mut text = String::from("What the busiest master receives");
-    if let Some(baseline) = baseline {
-        let (count, rate) = (baseline.clients as f64, busiest(baseline));
-        let at = |clients: f64| (clients, rate / count.max(1.0) * clients);
-        let reached = clients.max(count);
-        lines.push(Line::new("without proxies", colour::RED, Style::Dashed, vec![at(1.0), at(reached)]));
-        lines.push(Line::new("measured", colour::RED, Style::Dots, vec![(count, rate)]));
-        write!(
-            text,
-            ": {rate:.1} a second from {} clients without proxies; the dashed line is that rate for each client, and was \
-             measured at the dot only",
-            grouped(count)
-        )
-        .expect("to a string");
-    }
-    if let Some(at_proxies) = main.at_proxies_per_s {
-        lines.push(Line::new("at all proxies", colour::GREY, Style::Dots, vec![(clients, at_proxies)]));
-    }
-    let at_master = busiest(main);
-    lines.push(Line::new("with proxies", colour::BLUE, Style::Dots, vec![(clients, at_master)]));
-    write!(text, "; {at_master:.2} a second from {} clients behind proxies.", grouped(clients))
-        .expect("to a string");
-    let plot = Plot {
-        x: Axis::logarithmic("clients"),
-        y: Axis::logarithmic("KeepAlives per second"),
-        lines,
-        marks: Vec::new(),
-    };
-    format!("<h2>KeepAlives at a master, against clients</h2>\n<p>{text}</p>\n{}", plot.to_svg())
+/// How many clients there can be, if that was looked for.
+fn capacity(main: &Phase) -> String {
+    let Some(capacity) = &main.capacity else { return String::new() };
+    let held = capacity.held.map_or_else(|| "No".to_owned(), |held| grouped(held as f64));
+    format!("<p><b>{held} clients held</b>; {}.</p>\n", escaped(&capacity.why))
 }
 
 fn over_time(series: &Series) -> String {

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::capacity::Capacity;
 use crate::check::Violations;
+use crate::churn::ChurnReport;
 use crate::job::{Checks, Sessions};
 use crate::measure::{OpStats, Summary};
+use crate::options::Mode;
+use crate::points::{self, Point};
 use crate::series::Series;
 use crate::window::{ProcessReport, round};
 use crate::workload::{OpKind, Rates};
@@ -22,6 +26,8 @@ const KEEP_ALIVES_COUNTED_MIN: f64 = 6.0;
 pub struct Phase {
     /// How many clients.
     pub clients: usize,
+    /// Whether they were straight at the masters.
+    pub is_baseline: bool,
     /// Length of the measurement.
     pub seconds: f64,
     /// Of the clients.
@@ -48,6 +54,12 @@ pub struct Phase {
     pub remarks: Vec<String>,
     /// What happened when.
     pub series: Series,
+    /// Of clients that came and went, if there were any.
+    pub churn: Option<ChurnReport>,
+    /// Why some of their visits failed.
+    pub visit_failures: Vec<String>,
+    /// What came of the search for the greatest number of clients, if it was one.
+    pub capacity: Option<Capacity>,
 }
 
 impl Phase {
@@ -68,8 +80,65 @@ impl Phase {
         })
     }
 
+    /// What the busiest master had to do, at each number of clients that was measured.
+    pub fn points(&self) -> Vec<Point> {
+        let proxied = !self.is_baseline;
+        let point = |clients, seconds, at_master_per_s: Option<f64>, master_cpu| {
+            Some(Point {
+                clients,
+                proxied,
+                seconds: round(seconds),
+                at_master_per_s: round(at_master_per_s?),
+                master_cpu,
+            })
+        };
+        match &self.capacity {
+            Some(capacity) => {
+                let measured = capacity.steps.iter().filter(|step| step.opened >= step.clients as u64);
+                let of = |step: &crate::capacity::Step| {
+                    point(step.clients, step.seconds, step.at_master_per_s, step.master_cpu)
+                };
+                measured.filter_map(of).collect()
+            }
+            None => {
+                let cpu = points::master_cpu(&self.processes, self.seconds);
+                let busiest = points::busiest(&self.at_masters_per_s);
+                point(self.clients, self.seconds, busiest, cpu).into_iter().collect()
+            }
+        }
+    }
+
     /// Why this phase is no success; empty if it is one.
     pub fn faults(&self) -> Vec<String> {
+        let mut faults = match &self.capacity {
+            Some(capacity) => {
+                // Something bends sooner or later: that is what was looked for.
+                let none = capacity.held.is_none().then(|| format!("no size held: {}", capacity.why));
+                none.into_iter().chain(self.violated()).collect()
+            }
+            None => self.failed(),
+        };
+        if let Some(churn) = &self.churn {
+            if churn.failed > 0 {
+                faults.push(format!("{} clients that came and went fared badly", churn.failed));
+                faults.extend(self.visit_failures.iter().cloned());
+            }
+            if churn.left_behind > 0 {
+                faults.push(format!("{} ephemeral files outlived their sessions", churn.left_behind));
+            }
+        }
+        faults
+    }
+
+    fn violated(&self) -> Vec<String> {
+        if self.violations.count == 0 {
+            return Vec::new();
+        }
+        let count = format!("{} checks failed", self.violations.count);
+        [count].into_iter().chain(self.violations.examples.iter().map(ToString::to_string)).collect()
+    }
+
+    fn failed(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let opened = self.sessions.opened;
         if opened != self.clients as u64 {
@@ -78,10 +147,7 @@ impl Phase {
         if self.sessions.lost > 0 {
             faults.push(format!("{} sessions were lost", self.sessions.lost));
         }
-        if self.violations.count > 0 {
-            faults.push(format!("{} checks failed", self.violations.count));
-            faults.extend(self.violations.examples.iter().map(ToString::to_string));
-        }
+        faults.extend(self.violated());
         if self.ops.errors() + self.checks.errors > 0 {
             faults.push(format!("{} operations failed", self.ops.errors() + self.checks.errors));
             faults.extend(self.ops.failures().iter().cloned());
@@ -123,6 +189,7 @@ pub struct Setting {
 /// The result of a load test.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    mode: &'static str,
     clients: usize,
     proxies: usize,
     cells: usize,
@@ -138,6 +205,9 @@ pub struct Report {
     checks: Checks,
     ramp: Ramp,
     load: Load,
+    churn: Option<ChurnReport>,
+    capacity: Option<Capacity>,
+    points: Vec<Point>,
     baseline: Option<Baseline>,
     remarks: Vec<String>,
     faults: Vec<String>,
@@ -200,7 +270,13 @@ impl Report {
         let faults = baseline.map(Phase::faults).unwrap_or_default();
         let faults = faults.iter().map(of_baseline).chain(main.faults()).collect();
         let remarks = baseline.map_or_else(Vec::new, |phase| phase.remarks.iter().map(of_baseline).collect());
+        let mode = match (&main.capacity, &main.churn) {
+            (Some(_), _) => Mode::Capacity,
+            (None, Some(_)) => Mode::Churn,
+            (None, None) => Mode::Hold,
+        };
         Self {
+            mode: mode.name(),
             clients: main.clients,
             proxies: setting.proxies,
             cells: setting.cells,
@@ -222,6 +298,9 @@ impl Report {
             checks: main.checks,
             ramp: ramp(main),
             load: Load::new(setting, main.clients),
+            churn: main.churn.clone(),
+            capacity: main.capacity.clone(),
+            points: baseline.into_iter().chain([main]).flat_map(Phase::points).collect(),
             baseline: baseline.map(|phase| Baseline::new(phase, setting)),
             remarks: remarks
                 .into_iter()
@@ -231,6 +310,27 @@ impl Report {
             faults,
             seed: setting.seed,
         }
+    }
+
+    /// With what was measured besides, at other numbers of clients.
+    #[must_use]
+    pub fn with_others(mut self, others: &[Phase]) -> Self {
+        let mut points: Vec<_> = others.iter().flat_map(Phase::points).collect();
+        points.append(&mut self.points);
+        self.points = points;
+        for phase in others {
+            let kind = if phase.is_baseline { "clients without proxies" } else { "clients" };
+            let of_phase = |text: String| format!("{} {kind}: {text}", phase.clients);
+            self.faults.extend(phase.faults().into_iter().map(of_phase));
+            self.remarks.extend(phase.remarks.iter().cloned().map(of_phase));
+            self.violations += phase.violations.count;
+        }
+        self
+    }
+
+    /// What the busiest master had to do, at each number of clients that was measured.
+    pub fn points(&self) -> &[Point] {
+        &self.points
     }
 
     /// Why the load test is no success; empty if it is one.

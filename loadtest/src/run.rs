@@ -5,6 +5,8 @@
     reason = "real processes of a real machine are watched here, never simulated ones"
 )]
 
+mod capacity;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
@@ -15,12 +17,13 @@ use anyhow::{Context as _, ensure};
 use hasp_rt::env::Env;
 use tempfile::TempDir;
 
+use crate::churn::{Churn, ChurnReport, Visits};
 use crate::crew::{Crew, CrewProgress};
 use crate::faults::{Faults, Saboteur};
 use crate::interrupt::interrupted;
-use crate::job::{Finished, Job, Order};
-use crate::measure::{Latencies, OpStats};
-use crate::options::{LoadtestOptions, shares};
+use crate::job::{Finished, Job, Order, Ramped};
+use crate::measure::{Latencies, OpStats, Summary};
+use crate::options::{LoadtestOptions, Mode, shares};
 use crate::page;
 use crate::processes::{Ended, Processes};
 use crate::procfs;
@@ -31,6 +34,7 @@ use crate::series::{self, Series};
 use crate::status::StatusReader;
 use crate::system::{System, SystemSpec, cell_roots};
 use crate::tree::TreeSpec;
+use crate::visits;
 use crate::window::{Member, Role, Snapshot, Window, WorkerShare};
 
 /// Between the ramp and the measurement: what the ramp left behind comes to rest.
@@ -161,6 +165,18 @@ struct Load<'a> {
     clients: usize,
     /// Of each client.
     connections: usize,
+    /// Those that come and go besides.
+    churn: Option<Churn>,
+}
+
+/// Who does a load: workers beside others, that have numbers of their own.
+#[derive(Clone, Copy)]
+struct Staff {
+    workers: usize,
+    first_worker: usize,
+    first_client: usize,
+    /// Those of others too, and of those to come: the rates follow from them.
+    all_clients: usize,
 }
 
 impl Test<'_> {
@@ -191,26 +207,50 @@ impl Test<'_> {
             self.find_system().await?
         };
         self.seed(&site).await?;
-        let baseline_clients = self.options.baseline_clients();
-        let baseline = if baseline_clients > 0 && !site.replicas.is_empty() {
-            let connections = site.tree.cells();
-            let load =
-                Load { name: "baseline", targets: &site.replicas, clients: baseline_clients, connections };
-            Some(self.phase(&site, load, None).await?)
+        let mut baselines = self.baselines(&site).await?;
+        let mut others = Vec::new();
+        let main = if self.options.mode == Mode::Capacity {
+            self.capacity(&site).await?
         } else {
-            None
+            let mut sizes = self.options.sizes();
+            let last = sizes.pop().unwrap_or(self.options.clients);
+            for clients in sizes {
+                others.push(self.phase(&site, self.through_proxies(&site, clients), None).await?);
+            }
+            let faults = Faults::over(self.options.duration, &self.options.faults);
+            let faulty = system.as_mut().map(|system| (system, faults));
+            self.phase(&site, self.through_proxies(&site, last), faulty).await?
         };
-        let faults = Faults::over(self.options.duration, &self.options.faults);
-        let load =
-            Load { name: "proxies", targets: &site.proxies, clients: self.options.clients, connections: 1 };
-        let main = self.phase(&site, load, system.as_mut().map(|system| (system, faults))).await?;
+        let baseline = baselines.pop();
+        baselines.append(&mut others);
+        let others = baselines;
         if !self.options.targets.is_empty() {
             self.progress.step("deleting the files");
             seeding::uproot(self.env, &site.proxies, &site.tree).await?;
         }
-        let report = Report::new(&site.setting, &main, baseline.as_ref());
-        let page = self.options.page.is_some().then(|| page::page(&report, &main, baseline.as_ref()));
+        let report = Report::new(&site.setting, &main, baseline.as_ref()).with_others(&others);
+        let page = self.options.page.is_some().then(|| page::page(&report, &main));
         Ok(Outcome { report, page })
+    }
+
+    fn through_proxies<'s>(&self, site: &'s Site, clients: usize) -> Load<'s> {
+        let churn = self.options.churn();
+        Load { name: "proxies", targets: &site.proxies, clients, connections: 1, churn }
+    }
+
+    /// Clients straight at the masters, as many as are wanted, one number after another.
+    async fn baselines(&self, site: &Site) -> anyhow::Result<Vec<Phase>> {
+        let mut baselines = Vec::new();
+        if site.replicas.is_empty() {
+            return Ok(baselines);
+        }
+        for clients in self.options.baseline_sizes() {
+            let (targets, connections) = (&site.replicas, site.tree.cells());
+            let load = Load { name: "baseline", targets, clients, connections, churn: None };
+            let phase = self.phase(site, load, None).await?;
+            baselines.push(Phase { is_baseline: true, ..phase });
+        }
+        Ok(baselines)
     }
 
     async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
@@ -312,12 +352,13 @@ impl Test<'_> {
         self.progress.step(&format!("{name}: ending {clients} sessions"));
         let finished = crew.finished(FINISH).await?;
         let mut phase = Phase { clients, ..Phase::default() };
-        for ramped in &ramped {
-            phase.ramp_seconds = phase.ramp_seconds.max(ramped.seconds);
+        (phase.ramp_seconds, phase.ramp) = together(ramped);
+        let (visits, seconds) = complete(&mut phase, &Window::new(members, before, after), finished)?;
+        if let Some(churn) = load.churn {
+            let left_behind = visits::left_behind(self.env, load.targets, &site.tree).await?;
+            phase.churn = Some(ChurnReport::new(churn, seconds, &visits, left_behind));
+            phase.visit_failures = visits.failures().to_vec();
         }
-        let pairs: Vec<_> = ramped.into_iter().flat_map(|ramped| ramped.latencies).collect();
-        phase.ramp = Latencies::from_pairs(&pairs).summary();
-        complete(&mut phase, &Window::new(members, before, after), finished)?;
         phase.remarks.extend(series.remarks());
         phase.series = series;
         Ok(phase)
@@ -376,22 +417,29 @@ impl Test<'_> {
     }
 
     fn jobs(&self, site: &Site, load: Load<'_>) -> Vec<Job> {
-        let Load { targets, clients, connections, .. } = load;
-        let workers = self.options.workers(clients, connections, self.open_files);
-        let total = clients;
-        let ramp_per_s = self.options.ramp_per_s(total) / workers as f64;
-        let job = |(worker, (first_client, clients))| Job {
-            worker,
-            first_client,
+        let Load { clients, connections, churn, .. } = load;
+        let at_once = clients + churn.map_or(0, Churn::at_once);
+        let workers = self.options.workers(at_once, connections, self.open_files).min(clients);
+        self.shared_out(site, load, Staff { workers, first_worker: 0, first_client: 0, all_clients: clients })
+    }
+
+    /// The load as jobs of so many workers.
+    fn shared_out(&self, site: &Site, load: Load<'_>, staff: Staff) -> Vec<Job> {
+        let Staff { workers, first_worker, first_client, all_clients } = staff;
+        let ramp_per_s = self.options.ramp_per_s(load.clients) / workers as f64;
+        let job = |(worker, (first, clients))| Job {
+            worker: first_worker + worker,
+            first_client: first_client + first,
             clients,
-            targets: targets.to_vec(),
+            targets: load.targets.to_vec(),
             tree: site.tree.clone(),
-            rates: self.options.rates(total),
+            rates: self.options.rates(all_clients),
+            churn: load.churn.map(|churn| churn.share(worker, workers)),
             ramp_per_s,
             sessions_per_connection: self.options.sessions_per_connection,
             seed: self.options.seed,
         };
-        shares(clients, workers).into_iter().enumerate().map(job).collect()
+        shares(load.clients, workers).into_iter().enumerate().map(job).collect()
     }
 
     fn show_ramp(&self, progress: &CrewProgress, clients: usize) {
@@ -425,8 +473,21 @@ fn with_new_ids(members: &[Member], system: Option<&System>) -> Vec<Member> {
     members.iter().map(by_now).collect()
 }
 
-/// Adds up what the workers measured and what happened in the window.
-fn complete(phase: &mut Phase, window: &Window, finished: BTreeMap<u32, Finished>) -> anyhow::Result<()> {
+/// How long the ramps of several workers took together, and how long each session.
+fn together(ramps: Vec<Ramped>) -> (f64, Summary) {
+    let seconds = ramps.iter().map(|ramped| ramped.seconds).fold(0.0, f64::max);
+    let pairs: Vec<_> = ramps.into_iter().flat_map(|ramped| ramped.latencies).collect();
+    (seconds, Latencies::from_pairs(&pairs).summary())
+}
+
+/// Adds up what the workers measured and what happened in the window; gives what came of those that came and went, and
+/// within how many seconds.
+fn complete(
+    phase: &mut Phase,
+    window: &Window,
+    finished: BTreeMap<u32, Finished>,
+) -> anyhow::Result<(Visits, f64)> {
+    let (mut visits, mut seconds) = (Visits::default(), 0.0_f64);
     let mut ops = OpStats::default();
     let mut shares = BTreeMap::new();
     let mut late_writes = crate::check::Violations::default();
@@ -436,6 +497,8 @@ fn complete(phase: &mut Phase, window: &Window, finished: BTreeMap<u32, Finished
         phase.sessions.add(finished.sessions);
         phase.sent_per_s += finished.keep_alives_sent as f64 / finished.seconds.max(f64::EPSILON);
         ops.merge(&finished.ops)?;
+        visits.merge(&finished.visits);
+        seconds = seconds.max(finished.seconds);
         phase.checks.add(finished.checks);
         phase.violations.merge(finished.violations);
         late_writes.merge(finished.late_writes);
@@ -450,5 +513,5 @@ fn complete(phase: &mut Phase, window: &Window, finished: BTreeMap<u32, Finished
     phase.at_masters_per_s = window.at_masters_per_s();
     phase.processes = window.processes(&shares);
     phase.remarks = window.remarks();
-    Ok(())
+    Ok((visits, seconds))
 }

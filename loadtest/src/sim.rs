@@ -17,6 +17,7 @@ pub mod cell;
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod crowd;
 pub mod driving;
 pub mod faults;
 pub mod guard;

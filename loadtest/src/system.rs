@@ -51,11 +51,29 @@ pub struct Server {
     pub process: Process,
     /// Where clients reach it.
     pub address: String,
+    /// Where it shows its metrics.
+    pub admin: String,
     /// How it was started.
     spec: Spec,
 }
 
 impl Server {
+    /// Starts it again at the address it had.
+    fn start_again(&mut self, processes: &Processes) -> anyhow::Result<()> {
+        let mut spec = self.spec.clone();
+        spec.args.extend(["--listen".into(), self.address.clone().into()]);
+        self.process = processes.start(&spec)?;
+        Ok(())
+    }
+
+    /// Waits until it serves, after it was started again.
+    async fn await_again(&mut self) -> anyhow::Result<()> {
+        let ports = await_ready(&mut self.process).await?;
+        let ports = ports.with_context(|| format!("restart {}: its port is taken", self.process.name()))?;
+        (self.address, self.admin) = (ports.connect, ports.admin);
+        Ok(())
+    }
+
     /// As somebody to look at.
     pub fn member(&self, role: Role) -> Member {
         Member {
@@ -198,10 +216,7 @@ impl System {
             self.cells.get_mut(cell).with_context(|| format!("restart a replica of cell {cell}"))?;
         let server = servers.get_mut(index).context("restart a replica that never was")?;
         server.process = processes.start(&server.spec)?;
-        let address = await_ready(&mut server.process).await?;
-        server.address =
-            address.with_context(|| format!("restart {}: its port is taken", server.process.name()))?;
-        Ok(())
+        server.await_again().await
     }
 
     /// Starts a proxy again that ended, at the address it had.
@@ -210,11 +225,21 @@ impl System {
     /// There is no such proxy, or it does not serve again.
     pub async fn restart_proxy(&mut self, processes: &Processes, index: usize) -> anyhow::Result<()> {
         let server = self.proxies.get_mut(index).context("restart a proxy that never was")?;
-        let mut spec = server.spec.clone();
-        spec.args.extend(["--listen".into(), server.address.clone().into()]);
-        server.process = processes.start(&spec)?;
-        let address = await_ready(&mut server.process).await?;
-        address.with_context(|| format!("restart {}: its port is taken", server.process.name()))?;
+        server.start_again(processes)?;
+        server.await_again().await
+    }
+
+    /// Starts all proxies again at once after they ended, at the addresses they had.
+    ///
+    /// # Errors
+    /// One does not serve again.
+    pub async fn restart_proxies(&mut self, processes: &Processes) -> anyhow::Result<()> {
+        for server in &mut self.proxies {
+            server.start_again(processes)?;
+        }
+        for server in &mut self.proxies {
+            server.await_again().await?;
+        }
         Ok(())
     }
 
@@ -264,7 +289,9 @@ async fn ready(starting: Vec<(String, Starting)>) -> anyhow::Result<Option<Vec<(
     let mut servers = Vec::new();
     for (cell, (mut process, spec)) in waiting.by_ref() {
         match await_ready(&mut process).await? {
-            Some(address) => servers.push((cell, Server { process, address, spec })),
+            Some(Ports { connect: address, admin }) => {
+                servers.push((cell, Server { process, address, admin, spec }));
+            }
             None => {
                 let others = servers.iter_mut().map(|(_, server): &mut (_, Server)| &mut server.process);
                 stop_quietly(others).await;
@@ -282,8 +309,23 @@ async fn stop_quietly(processes: impl IntoIterator<Item = &mut Process>) {
     }
 }
 
+/// Where a server says that it serves.
+#[derive(Debug, PartialEq, Eq)]
+struct Ports {
+    connect: String,
+    admin: String,
+}
+
+impl Ports {
+    /// Of the line that a server prints when it serves.
+    fn of_line(line: &str) -> Option<Self> {
+        let word = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
+        Some(Self { connect: word("connect=")?, admin: word("admin=")? })
+    }
+}
+
 /// Waits until a server says where it serves; `None` if it could not use its configuration.
-async fn await_ready(process: &mut Process) -> anyhow::Result<Option<String>> {
+async fn await_ready(process: &mut Process) -> anyhow::Result<Option<Ports>> {
     let line = loop {
         match process.line(READY_DEADLINE).await {
             Ok(line) if line.starts_with("ready ") => break line,
@@ -297,9 +339,8 @@ async fn await_ready(process: &mut Process) -> anyhow::Result<Option<String>> {
     };
     process.ignore_lines();
     process.must_run()?;
-    let address = line.split(' ').find_map(|word| word.strip_prefix("connect="));
-    let address = address.with_context(|| format!("read where {} serves from {line:?}", process.name()))?;
-    Ok(Some(address.to_owned()))
+    let ports = Ports::of_line(&line);
+    Ok(Some(ports.with_context(|| format!("read where {} serves from {line:?}", process.name()))?))
 }
 
 /// Ports of the loopback address that nobody listens on just now, all different.
@@ -423,6 +464,15 @@ b = ["127.0.0.1:3", "127.0.0.1:4"]
 
         assert!(text.starts_with("listen = \"127.0.0.1:0\"\n"), "{text}");
         assert!(text.ends_with("b = [\"127.0.0.1:3\", \"127.0.0.1:4\"]\n"), "{text}");
+    }
+
+    #[test]
+    fn a_server_says_where_it_serves_and_a_line_without_either_port_is_refused() {
+        let ports = Ports { connect: "127.0.0.1:1".into(), admin: "127.0.0.1:2".into() };
+
+        assert_eq!(Ports::of_line("ready connect=127.0.0.1:1 admin=127.0.0.1:2"), Some(ports));
+        assert_eq!(Ports::of_line("ready connect=127.0.0.1:1"), None);
+        assert_eq!(Ports::of_line("ready admin=127.0.0.1:2"), None);
     }
 
     #[test]

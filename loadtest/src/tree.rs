@@ -63,11 +63,17 @@ impl TreeSpec {
         format!("{}/locks/l{lock}", self.roots[cell])
     }
 
+    /// The directory of those that come and go.
+    pub fn visitors(&self, cell: usize) -> String {
+        format!("{}/visitors", self.roots[cell])
+    }
+
     /// Every directory, the roots included, parents first.
     pub fn directories(&self) -> Vec<String> {
         let of_root = |root: &String| {
             let files = (0..self.files.div_ceil(FILES_PER_DIRECTORY)).map(|i| format!("{root}/files-{i}"));
-            [root.clone()].into_iter().chain(files).chain([format!("{root}/locks")]).collect::<Vec<_>>()
+            let others = ["locks", "visitors"].map(|name| format!("{root}/{name}"));
+            [root.clone()].into_iter().chain(files).chain(others).collect::<Vec<_>>()
         };
         self.roots.iter().flat_map(of_root).collect()
     }
@@ -117,6 +123,7 @@ mod tests {
         let names: Vec<_> = files.chain(locks).collect();
 
         assert_eq!(names.len(), 2 * (300 + 4));
+        assert!(directories.contains(&tree.visitors(1)), "{directories:?}");
         for name in names {
             let (parent, _) = name.rsplit_once('/').expect("a slash");
             assert!(directories.iter().any(|directory| directory == parent), "{name}");

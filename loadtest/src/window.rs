@@ -69,7 +69,7 @@ impl Snapshot {
 }
 
 /// What happened between two looks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Window {
     members: Vec<Member>,
     before: Snapshot,

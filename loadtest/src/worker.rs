@@ -16,6 +16,7 @@ use crate::interrupt::interrupted;
 use crate::job::{Finished, Job, Order, Ramped, Said};
 use crate::load;
 use crate::procfs;
+use crate::visits;
 
 /// How often it says where it stands.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -68,17 +69,25 @@ async fn work(
 /// Loads from now until told to end.
 async fn measure(fleet: &Arc<Fleet>, lines: &mut mpsc::Receiver<String>) -> anyhow::Result<Finished> {
     let clock = &fleet.env().clock;
-    let mut running = JoinSet::new();
+    let (mut running, mut visiting) = (JoinSet::new(), JoinSet::new());
+    let churning = async {
+        match fleet.job().churn {
+            Some(churn) => visits::come_and_go(fleet, churn, &mut visiting).await,
+            None => std::future::pending().await,
+        }
+    };
     let (began, sent_before) = (clock.now(), fleet.keep_alives_sent());
     let order = tokio::select! {
         biased;
         order = next_order(lines) => order?,
         never = load::dispatch(fleet, &mut running) => match never {},
+        never = churning => match never {},
     };
     ensure!(order == Order::End, "told to {order:?} under load");
     let seconds = clock.now().saturating_since(began).as_secs_f64();
     let keep_alives_sent = fleet.keep_alives_sent().saturating_sub(sent_before);
-    load::finish(fleet, &mut running).await;
+    fleet.begin_end();
+    tokio::join!(load::finish(fleet, &mut running), visits::finish(fleet, &mut visiting));
     let sessions = fleet.tally().sessions();
     let findings = fleet.tally().findings();
     Ok(Finished {
@@ -86,6 +95,7 @@ async fn measure(fleet: &Arc<Fleet>, lines: &mut mpsc::Receiver<String>) -> anyh
         seconds,
         keep_alives_sent,
         ops: findings.ops.to_record(),
+        visits: fleet.tally().visits().to_record(),
         checks: findings.checks,
         violations: findings.violations.clone(),
         late_writes: findings.late_writes.clone(),

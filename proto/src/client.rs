@@ -32,10 +32,11 @@ use crate::request::{Answer, OnBehalf, Op, Reply};
 use crate::sequencer::SequencerToken;
 use crate::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome};
 use crate::time::Time;
+use crate::trace::TraceContext;
 
 use leases::Leases;
-pub use link::Attempt;
 use link::Link;
+pub use link::{Attempt, PATIENCE_MAX};
 use requests::Requests;
 
 /// Who holds the session and where its hosts are.
@@ -100,8 +101,8 @@ pub enum Event {
         resumed: bool,
         /// The cell and epoch of the master that speaks.
         master_of: Option<(CellName, Epoch)>,
-        /// For proxies and routers: the key of the cell's check digits.
-        handle_key: Option<HandleKey>,
+        /// For proxies and routers: the keys of cells' check digits.
+        handle_keys: Vec<(CellName, HandleKey)>,
     },
     /// The leases were extended.
     Extended,
@@ -142,11 +143,13 @@ pub struct Ask {
     pub guard: Option<SequencerToken>,
     /// What is read would be cached.
     pub caches: bool,
+    /// For those who follow it on its way.
+    pub trace: Option<TraceContext>,
 }
 
 impl From<Op> for Ask {
     fn from(op: Op) -> Self {
-        Self { op, on_behalf: None, guard: None, caches: false }
+        Self { op, on_behalf: None, guard: None, caches: false, trace: None }
     }
 }
 
@@ -234,9 +237,10 @@ impl ClientCore {
         self.link.is_live().then(|| self.link.target(&self.config.targets))
     }
 
-    /// Uses these addresses from the next attempt on.
+    /// Uses these addresses from the next attempt on, the first of them first.
     pub fn set_targets(&mut self, targets: Vec<String>) {
         assert!(!targets.is_empty(), "a session needs somewhere to go");
+        self.link.retarget(&self.config.targets);
         self.config.targets = targets;
     }
 
@@ -425,17 +429,18 @@ impl ClientCore {
         for cell in welcome.lost_cells {
             self.outputs.push_back(Output::Event(Event::CellLost(cell)));
         }
-        self.granted(now, greeted, &welcome.grant);
-        if was == Status::Jeopardy {
-            self.outputs.push_back(Output::Event(Event::Safe));
-        }
+        // Who the host is comes before what it grants: what another had promised does not reach as far.
         self.outputs.push_back(Output::Event(Event::Welcomed {
             session: welcome.session,
             host: self.link.target(&self.config.targets).to_owned(),
             resumed: welcome.resumed,
             master_of: welcome.master_of,
-            handle_key: welcome.handle_key,
+            handle_keys: welcome.handle_keys,
         }));
+        self.granted(now, greeted, &welcome.grant);
+        if was == Status::Jeopardy {
+            self.outputs.push_back(Output::Event(Event::Safe));
+        }
         self.send_keep_alive(now, attempt);
         for number in self.requests.all() {
             self.send_request(attempt, number);

@@ -73,6 +73,12 @@ impl Ceiling {
         })
     }
 
+    /// The same below a session with a host that is no cell: the claim window after the end of the cell's session is in
+    /// what that host has promised already (`lease-2`).
+    pub fn within(upstream: LeaseEnds, margin: Duration) -> Self {
+        Self::Upstream(LeaseEnds { session: upstream.session - margin, cache: upstream.cache - margin })
+    }
+
     /// The tighter of two ceilings.
     #[must_use]
     pub fn and(self, other: Ceiling) -> Ceiling {
@@ -99,18 +105,32 @@ impl Default for LeaseTerms {
     }
 }
 
-impl LeaseTerms {
+/// How long the leases of one session are that nothing bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseLengths {
+    /// Of the session lease.
+    pub session: Duration,
+    /// Of the cache lease.
+    pub cache: Duration,
+}
+
+impl LeaseLengths {
+    /// Both the same.
+    pub const fn of(lease: Duration) -> Self {
+        Self { session: lease, cache: lease }
+    }
+
     /// What may be granted to a session whose leases end at `current`, answering at `now` a message
     /// held since `received`; `None` if that would not extend the session lease.
     pub fn grant(&self, now: Time, received: Time, current: LeaseEnds, ceiling: Ceiling) -> Option<Grant> {
-        let wanted = self.lease.min(LEASE_MAX);
+        let wanted =
+            LeaseEnds { session: now + self.session.min(LEASE_MAX), cache: now + self.cache.min(LEASE_MAX) };
         let ends = match ceiling {
             Ceiling::Closed => return None,
-            Ceiling::Master => LeaseEnds { session: now + wanted, cache: now + wanted },
-            Ceiling::Upstream(bound) => LeaseEnds {
-                session: (now + wanted).min(bound.session),
-                cache: (now + wanted).min(bound.cache),
-            },
+            Ceiling::Master => wanted,
+            Ceiling::Upstream(bound) => {
+                LeaseEnds { session: wanted.session.min(bound.session), cache: wanted.cache.min(bound.cache) }
+            }
         };
         (ends.session > current.session && ends.session > now).then(|| Grant {
             held: now.saturating_since(received),
@@ -118,12 +138,45 @@ impl LeaseTerms {
             cache: ends.cache.saturating_since(now),
         })
     }
+}
 
-    /// When to answer a KeepAlive under a session lease of this length that ends at `end`: with a
-    /// third of it left (`ka-1`), or `phase` earlier, at a tick of the host's clock.
-    pub fn answer_at(end: Time, length: Duration, phase: Duration) -> Time {
-        (end - length / 3 - phase).rounded_down(KEEP_ALIVE_TICK)
+/// When to answer a KeepAlive under a session lease of this length that ends at `end`: with a
+/// third of it left (`ka-1`), or `phase` earlier, at a tick of the host's clock.
+pub fn answer_at(end: Time, length: Duration, phase: Duration) -> Time {
+    (end - length / 3 - phase).rounded_down(KEEP_ALIVE_TICK)
+}
+
+/// When a relay answers the KeepAlive of a session that keeps copies, if it can grant more of the cache lease (`ka-5`). The
+/// relay's own is extended with a third left (`ka-1`), and all this is after that. In parts of its usual lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// How much is left then, of an application's: up to so much, by session,
+    spread: Duration,
+    /// and so much more.
+    left: Duration,
+    /// The same of a relay's: others wait for what it is granted.
+    of_relay: Duration,
+    /// What an answer for this reason gains at least: of several cells, whose leases end at different times, the nearest
+    /// end binds.
+    pub gain: Duration,
+}
+
+impl Refresh {
+    /// Of a relay that grants leases of this length.
+    pub fn under(lease: Duration) -> Self {
+        Self { spread: lease / 5, left: lease / 12, of_relay: lease / 3, gain: lease * 5 / 24 }
     }
+
+    /// When that is for a session whose cache lease ends at `end`; `fraction`, in 65,536ths, spreads applications.
+    pub fn at(&self, end: Time, is_relay: bool, fraction: u16) -> Time {
+        let left = if is_relay { self.of_relay } else { self.left + fraction_of(self.spread, fraction) };
+        (end - left).rounded_down(KEEP_ALIVE_TICK)
+    }
+}
+
+/// So many 65,536ths of it.
+pub fn fraction_of(span: Duration, fraction: u16) -> Duration {
+    span * u32::from(fraction) / 65_536
 }
 
 #[cfg(test)]
@@ -147,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_grant_extends_or_is_none() {
-        let terms = LeaseTerms { lease: s(12) };
+        let terms = LeaseLengths::of(s(12));
         let ends = LeaseEnds { session: t(20_000), cache: t(20_000) };
 
         assert_eq!(terms.grant(t(8_000), t(0), ends, Ceiling::Master), None, "nothing to extend yet");
@@ -160,7 +213,7 @@ mod tests {
 
     #[test]
     fn downstream_leases_nest_within_the_upstream_ones() {
-        let terms = LeaseTerms { lease: s(12) };
+        let terms = LeaseLengths::of(s(12));
         let upstream = LeaseEnds { session: t(10_000), cache: t(10_000) };
         let ceiling = Ceiling::below(upstream, s(1));
         let none = LeaseEnds::default();
@@ -177,7 +230,7 @@ mod tests {
 
     #[test]
     fn no_lease_is_longer_than_the_maximum() {
-        let terms = LeaseTerms { lease: s(600) };
+        let terms = LeaseLengths::of(s(600));
 
         let grant = terms.grant(t(0), t(0), LeaseEnds::default(), Ceiling::Master).expect("grants");
 

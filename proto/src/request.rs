@@ -7,13 +7,14 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::event::EventMask;
 use crate::handle::HandleToken;
-use crate::id::{Claim, Generation, RequestNumber, SessionId};
+use crate::id::{CellName, Claim, Generation, RequestNumber, SessionId};
 use crate::item::ItemKinds;
 use crate::limits::LOCK_DELAY;
 use crate::name::Name;
 use crate::node::{AclNames, Child, LockMode, NodeKind, Stat};
 use crate::position::Position;
 use crate::sequencer::SequencerToken;
+use crate::trace::TraceContext;
 
 /// A request on a session stream.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Request {
     pub guard: Option<SequencerToken>,
     /// The session would keep what it reads, and give it up when told to.
     pub caches: bool,
+    /// For those who follow it on its way.
+    pub trace: Option<TraceContext>,
     /// What is asked.
     pub op: Op,
 }
@@ -45,6 +48,9 @@ pub struct OnBehalf {
     pub claim: Claim,
     /// As whom the client is authenticated.
     pub principal: String,
+    /// The client may have seen elsewhere what has not reached the hosts above: only what the cell itself says to this
+    /// request will do (P-MONO).
+    pub is_mover: bool,
 }
 
 /// What can be asked.
@@ -305,6 +311,9 @@ pub enum Reply {
     SequencerStands,
     /// Of `EndClient`, `Settle` and `Claim`.
     Noted,
+    /// A relay has noted the claim for all cells but these, with which it has no session at the moment: what the client had
+    /// there is lost.
+    ClaimedWithout(Vec<CellName>),
 }
 
 impl Reply {

@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorCode};
 use crate::event::NodeEvent;
 use crate::handle::HandleKey;
 use crate::id::{CellName, Epoch, RequestNumber, Sequence, SessionId};
-use crate::lease::{Ceiling, LeaseEnds, LeaseTerms};
+use crate::lease::{Ceiling, LeaseEnds, LeaseLengths, LeaseTerms};
 use crate::limits::{PROTOCOL, REQUESTS_IN_FLIGHT_PER_CLIENT, REQUESTS_IN_FLIGHT_PER_TIER};
 use crate::request::{Answer, Request};
 use crate::stream::{Down, Hello, KeepAlive, News, Role, Up, Welcome};
@@ -90,12 +90,14 @@ pub struct ServerCore {
     stretch: Stretch,
     ceiling: Ceiling,
     master_of: Option<(CellName, Epoch)>,
-    handle_key: Option<HandleKey>,
+    handle_keys: BTreeMap<CellName, HandleKey>,
+    /// Session leases of proxies and routers, if they are others than those of applications.
+    tier_lease: Option<Duration>,
     sessions: BTreeMap<SessionId, Session>,
     connections: BTreeMap<ConnectionId, Connection>,
     deadlines: Deadlines<SessionId>,
     /// Sessions with a KeepAlive that is due but could not be answered under the ceiling.
-    overdue: BTreeSet<SessionId>,
+    waiting: BTreeSet<SessionId>,
     outputs: VecDeque<Output>,
     stats: Stats,
 }
@@ -119,11 +121,12 @@ impl ServerCore {
             stretch: Stretch::default(),
             ceiling: Ceiling::Closed,
             master_of: None,
-            handle_key: None,
+            handle_keys: BTreeMap::new(),
+            tier_lease: None,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
             deadlines: Deadlines::default(),
-            overdue: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             outputs: VecDeque::new(),
             stats: Stats::default(),
         }
@@ -132,8 +135,19 @@ impl ServerCore {
     /// What every Welcome says of this host: the cell and epoch of a master, and to proxies and routers
     /// the key of its handles.
     pub fn speak_as_master(&mut self, cell: CellName, epoch: Epoch, handle_key: HandleKey) {
+        self.handle_keys = BTreeMap::from([(cell.clone(), handle_key)]);
         self.master_of = Some((cell, epoch));
-        self.handle_key = Some(handle_key);
+    }
+
+    /// The key of a cell above, which Welcomes tell to proxies and routers from here on.
+    pub fn pass_on_key(&mut self, cell: CellName, handle_key: HandleKey) {
+        self.handle_keys.insert(cell, handle_key);
+    }
+
+    /// Grants proxies and routers session leases of this length, as far as the ceiling reaches: what they grant ends
+    /// before (`lease-2`), and their cache leases, which others wait for, are not longer for that.
+    pub fn set_tier_lease(&mut self, lease: Duration) {
+        self.tier_lease = Some(lease);
     }
 
     /// No lease longer than this is granted (`lease-5`).
@@ -315,13 +329,31 @@ impl ServerCore {
         }
     }
 
+    /// The session was let keep something of what it is told: its cache lease is extended in time (`ka-5`).
+    pub fn note_keeps(&mut self, now: Time, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.keeps) {
+            session.keeps = true;
+            self.schedule(now, id);
+        }
+    }
+
+    /// Has the holder of a session come again, and let in by the owner: what speaks for it above has changed. What it
+    /// was promised stands.
+    pub fn turn_out(&mut self, id: SessionId, error: Error) {
+        let Some(session) = self.sessions.get_mut(&id).filter(|session| !session.ending) else { return };
+        session.is_turned_out = true;
+        if let Some(connection) = session.connection {
+            self.refuse(connection, error);
+        }
+    }
+
     /// Sets how far leases may be granted from here on, and answers what had to wait for it.
     pub fn set_ceiling(&mut self, now: Time, ceiling: Ceiling) {
         if self.ceiling == Ceiling::Closed {
             self.stretch.excused(now);
         }
         self.ceiling = ceiling;
-        for id in std::mem::take(&mut self.overdue) {
+        for id in std::mem::take(&mut self.waiting) {
             self.try_answer_keep_alive(now, id);
             self.schedule(now, id);
         }
@@ -330,7 +362,7 @@ impl ServerCore {
     /// The owner is done with a session that ended.
     pub fn forget(&mut self, id: SessionId) {
         self.deadlines.set(id, None);
-        self.overdue.remove(&id);
+        self.waiting.remove(&id);
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Some(connection) = session.connection {
             self.outputs.push_back(Output::Close(connection));
@@ -346,10 +378,10 @@ impl ServerCore {
         }
         self.sessions.clear();
         self.deadlines = Deadlines::default();
-        self.overdue.clear();
+        self.waiting.clear();
         self.ceiling = Ceiling::Closed;
         self.master_of = None;
-        self.handle_key = None;
+        self.handle_keys.clear();
         self.stretch = Stretch::default();
         self.lease_max = self.terms.lease;
     }
@@ -420,7 +452,7 @@ impl ServerCore {
         received: Time,
         known: Known,
     ) {
-        let terms = self.granting();
+        let lengths = self.granting(hello.role);
         let (resumed, lost_cells) = match known {
             Known::Since => (true, Vec::new()),
             Known::Not { lost_cells } => (false, lost_cells),
@@ -429,7 +461,7 @@ impl ServerCore {
         if !resumed {
             session.drop_events();
         }
-        let Some(grant) = session.first_grant(now, received, terms, self.ceiling) else {
+        let Some(grant) = session.first_grant(now, received, lengths, self.ceiling) else {
             if session.never_granted() {
                 self.sessions.remove(&id);
             }
@@ -437,12 +469,14 @@ impl ServerCore {
             return self.refuse(connection, error);
         };
         let displaced = session.speak_on(received, connection, hello, resumed);
-        self.overdue.remove(&id);
+        session.keeps = hello.role.is_tier() || (session.keeps && resumed);
+        self.waiting.remove(&id);
         self.connections.insert(connection, Connection::Speaking(id));
         let master_of = self.master_of.clone();
-        let handle_key = self.handle_key.clone().filter(|_| hello.role.is_tier());
+        let handle_keys = if hello.role.is_tier() { self.handle_keys.clone() } else { BTreeMap::new() };
+        let handle_keys = handle_keys.into_iter().collect();
         let session = id;
-        let welcome = Welcome { session, resumed, grant, master_of, handle_key, lost_cells };
+        let welcome = Welcome { session, resumed, grant, master_of, handle_keys, lost_cells };
         self.send(connection, Down::Welcome(welcome));
         let unacknowledged: Vec<_> = self.sessions[&id].news.unacknowledged().collect();
         for (sequence, item) in unacknowledged {
@@ -502,7 +536,7 @@ impl ServerCore {
         self.settled(id, keep_alive.settled_below);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.park(now, keep_alive.number);
-        self.overdue.remove(&id);
+        self.waiting.remove(&id);
         self.schedule(now, id);
     }
 
@@ -543,23 +577,28 @@ impl ServerCore {
     }
 
     fn try_answer_keep_alive(&mut self, now: Time, id: SessionId) {
-        let terms = self.granting();
+        let Some(role) = self.sessions.get(&id).map(|session| session.holder.role) else { return };
+        let lengths = self.granting(role);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(connection) = session.connection else { return };
-        if let Some((keep_alive, grant)) = session.answer_keep_alive(now, terms, self.ceiling) {
+        if let Some((keep_alive, grant)) = session.answer_keep_alive(now, lengths, self.ceiling) {
             self.send(connection, Down::Lease { keep_alive, grant });
-        } else if session.is_keep_alive_due(now) {
-            self.overdue.insert(id);
+        } else if session.waits.is_some() {
+            self.waiting.insert(id);
         }
     }
 
     /// What is granted at the moment; asks for more room if the load calls for it.
-    fn granting(&mut self) -> LeaseTerms {
+    fn granting(&mut self, role: Role) -> LeaseLengths {
         let wanted = self.stretch.lease(self.terms.lease, self.sessions.len());
         if wanted > self.lease_max && self.stretch.should_ask(wanted) {
             self.outputs.push_back(Output::WantsLease(wanted));
         }
-        LeaseTerms { lease: wanted.min(self.lease_max) }
+        let lengths = LeaseLengths::of(wanted.min(self.lease_max));
+        match self.tier_lease.filter(|_| role.is_tier()) {
+            Some(lease) => LeaseLengths { session: lengths.session.max(lease), ..lengths },
+            None => lengths,
+        }
     }
 
     /// Sets when the session is to be looked at again: never before now, or what was due before anybody could know
@@ -575,8 +614,7 @@ impl ServerCore {
     }
 
     fn deadline(&self, id: SessionId) -> Option<Time> {
-        let overdue = self.overdue.contains(&id);
-        self.sessions.get(&id).and_then(|session| session.deadline(overdue))
+        self.sessions.get(&id).and_then(|session| session.deadline(self.ceiling))
     }
 
     fn send(&mut self, connection: ConnectionId, down: Down) {
@@ -592,7 +630,7 @@ impl ServerCore {
             }
         }
         for (id, session) in &self.sessions {
-            assert!(session.ending || session.deadline(false).is_some(), "{id} can never run out");
+            assert!(session.ending || session.deadline(self.ceiling).is_some(), "{id} can never run out");
             if let Some(connection) = session.connection {
                 assert!(self.connections.contains_key(&connection), "{id} speaks on a closed connection");
             }

@@ -134,9 +134,9 @@ pub struct Welcome {
     pub grant: Grant,
     /// The cell whose master speaks, and its epoch; `None` from proxies and routers.
     pub master_of: Option<(CellName, Epoch)>,
-    /// For proxies and routers: the key of the cell's check digits, so that they can make handles for
+    /// For proxies and routers: the keys of cells' check digits, so that they can make handles for
     /// reading. They are trusted (`proxy-6`), and a handle proves nothing that is not checked again.
-    pub handle_key: Option<HandleKey>,
+    pub handle_keys: Vec<(CellName, HandleKey)>,
     /// Cells with which the host has no session that could carry on the holder's: what it had there is lost, and it
     /// must know before it counts on the lease (P-LEASE).
     pub lost_cells: Vec<CellName>,

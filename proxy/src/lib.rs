@@ -21,6 +21,8 @@ pub struct ProxyConfig {
     pub advertise: Option<String>,
     /// Which cell owns which names, and where the cells are.
     pub map: PartitionMap,
+    /// Proxies or routers that stand before the cells, if it is to be behind those.
+    pub upstream: Vec<String>,
     /// Where it shows operators' tools what it does, if anywhere.
     pub admin: Option<String>,
     /// What it grants to its clients.
@@ -38,8 +40,8 @@ impl Proxy {
     /// # Errors
     /// An address is taken or not ours.
     pub async fn start(config: ProxyConfig, env: &Env) -> Result<Self, StartError> {
-        let ProxyConfig { listen, advertise, map, admin, terms } = config;
-        let config = RelayConfig { role: Role::Proxy, listen, advertise, map, admin, terms };
+        let ProxyConfig { listen, advertise, map, upstream, admin, terms } = config;
+        let config = RelayConfig { role: Role::Proxy, listen, advertise, map, upstream, admin, terms };
         Ok(Self { relay: RelayServer::start(config, env).await? })
     }
 

@@ -9,6 +9,7 @@ mod pool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use hasp_proto::client::PATIENCE_MAX;
 use hasp_proto::limits::{OUTBOX_BYTES_TIER, OUTBOX_ITEMS};
 use hasp_proto::stream::{Down, Up};
 use hasp_proto::wire::v1;
@@ -20,9 +21,8 @@ use crate::upstream::LinkId;
 pub use pool::Connections;
 use pool::Seat;
 
-/// How long a connection, and then the stream on it, may take to stand. The machine has given the
-/// attempt up by then.
-const OPEN_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a connection, and then the stream on it, may take to stand: as long as any machine waits for them.
+const OPEN_DEADLINE: Duration = PATIENCE_MAX;
 /// Bytes of an item besides what [`Op::weight`](hasp_proto::request::Op::weight) counts.
 const ITEM_BYTES: usize = 64;
 /// Bytes of the client that a request is asked for.
@@ -30,7 +30,7 @@ const ON_BEHALF_BYTES: usize = 96;
 
 /// Who is told what happens to links. Called from tasks, never from within [`Links`]' own methods.
 pub trait LinkEvents: Send + Sync + 'static {
-    /// The stream stands: what is sent from now on goes out.
+    /// The connection stands: what is sent from now on goes out with the stream that is opened on it.
     fn connected(&self, link: LinkId);
 
     /// Items came, in order; never none.
@@ -130,7 +130,7 @@ async fn run(
 ) {
     // On the heap, so that a link that stands does not keep the room that opening it took.
     let halted = connections.env().tasks.token().clone();
-    let opening = Box::pin(open(connections, address, outbox));
+    let opening = Box::pin(open(connections, address, outbox, &link, &events));
     let opened = tokio::select! {
         biased;
         () = halted.cancelled() => None,
@@ -138,9 +138,6 @@ async fn run(
         opened = opening => opened,
     };
     if let Some((mut session, _seat)) = opened {
-        let Some(told) = events.upgrade() else { return };
-        told.connected(link.clone());
-        drop(told);
         loop {
             let items = tokio::select! {
                 biased;
@@ -163,10 +160,14 @@ fn report_overflow(overflow: Option<Overflow>, link: LinkId, events: &Weak<dyn L
     }
 }
 
+/// Connects, and opens the stream with what the machine says when it hears of the connection: a greeting that waited for
+/// the stream to be answered would cost both ends a round trip.
 async fn open(
     connections: Connections,
     address: String,
     outbox: Arc<Outbox<v1::Up>>,
+    link: &LinkId,
+    events: &Weak<dyn LinkEvents>,
 ) -> Option<(SessionLink, Seat)> {
     let seat = match connections.take(address, OPEN_DEADLINE).await {
         Ok(seat) => seat,
@@ -175,6 +176,7 @@ async fn open(
             return None;
         }
     };
+    events.upgrade()?.connected(link.clone());
     match SessionLink::open(&seat.connection, outbox, OPEN_DEADLINE).await {
         Ok(session) => Some((session, seat)),
         Err(status) => {

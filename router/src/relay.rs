@@ -13,9 +13,11 @@
 //! client's session:  begins, or was claimed --> admitted ... expired, ended --> requests cancelled --> EndClient --> gone
 //! ```
 
+mod above;
 mod admissions;
 mod asking;
 mod caching;
+mod counts;
 mod departures;
 mod flights;
 mod footprints;
@@ -40,7 +42,7 @@ use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Instance, RequestNumber, SessionId};
 use hasp_proto::item::Item;
-use hasp_proto::lease::LeaseTerms;
+use hasp_proto::lease::{LeaseEnds, LeaseTerms};
 use hasp_proto::limits::LEASE_MAX;
 use hasp_proto::machine::Core;
 use hasp_proto::name::Name;
@@ -51,8 +53,10 @@ use hasp_proto::server::{self, ConnectionId, ServerCore};
 use hasp_proto::stream::{Down, News, Role, Up, Welcome};
 use hasp_proto::time::Time;
 
-use crate::upstream::{self, Hosts, LinkId, UpstreamConfig, UpstreamCore};
+use crate::upstream::{self, LinkId, UpstreamConfig, UpstreamCore};
+use above::Above;
 use admissions::Admissions;
+use counts::Counts;
 use departures::{Departure, Departures, speak_for};
 use flights::{Flights, Purpose};
 use footprints::{Footprint, Settling};
@@ -75,8 +79,10 @@ const SETTLE_BATCH_MAX: usize = 4_096;
 /// What a relay is made from.
 #[derive(Clone, Debug)]
 pub struct RelayCoreConfig {
-    /// Its own sessions. The hosts are cells.
+    /// Its own sessions: at the cells of the map, or one at a host that has those.
     pub upstream: UpstreamConfig,
+    /// Which cell owns which names.
+    pub map: PartitionMap,
     /// What it grants to its clients, as far as its own leases reach.
     pub terms: LeaseTerms,
     /// About how many bytes it caches. `None`: it keeps nothing and lets nobody keep anything, as a router.
@@ -119,8 +125,10 @@ pub enum Output {
     Disconnect(LinkId),
     /// Send this to a cell.
     SendUp(LinkId, Up),
-    /// Something happened to the session at a cell. For the log.
-    Noticed(CellName, Event),
+    /// Something happened to the session at a cell, or at the one host above. For the log.
+    Noticed(Option<CellName>, Event),
+    /// A cell was told that no copy is left of what it had taken back that long ago. For reports.
+    FannedOut(Duration),
     /// What the concurrent view of the cache has to know, in order with everything else.
     Show(Show),
     /// Each cell has welcomed it once: clients can be sent here.
@@ -206,6 +214,16 @@ pub struct RelayStatus {
     pub sessions_expired: u64,
     /// Requests answered from the cache by the machine, since the start.
     pub hits: u64,
+    /// Reads that could have been answered from the cache and were not, since the start.
+    pub misses: u64,
+    /// Items that cells took back, since the start.
+    pub invalidations: u64,
+    /// Names that had to make room in the cache, since the start.
+    pub evictions: u64,
+    /// Sessions of clients that came from another host, since the start.
+    pub sessions_taken_over: u64,
+    /// Sessions of clients that a cell had ended or had heard of elsewhere, since the start.
+    pub sessions_expelled: u64,
     /// Reads that wait for one that others asked.
     pub reads_shared: usize,
     /// About how many bytes are cached.
@@ -214,6 +232,8 @@ pub struct RelayStatus {
     pub registrations: usize,
     /// Invalidations and the like that cells told and that are not acknowledged yet.
     pub rounds: usize,
+    /// Invalidations that cells told since the start, of any number of items.
+    pub upstream_invalidations: u64,
 }
 
 /// The machine. See the module's documentation.
@@ -221,8 +241,7 @@ pub struct RelayStatus {
 pub struct RelayCore {
     server: ServerCore,
     upstream: UpstreamCore,
-    /// Every cell, in order.
-    cells: Vec<CellName>,
+    above: Above,
     welcomed: BTreeSet<CellName>,
     flights: Flights,
     footprints: BTreeMap<SessionId, Footprint>,
@@ -245,6 +264,7 @@ pub struct RelayCore {
     subscriptions: Subscriptions,
     quotas: Quotas,
     hits: u64,
+    counts: Counts,
     stop: Stop,
     phase: Phase,
     outputs: VecDeque<Output>,
@@ -254,15 +274,14 @@ impl RelayCore {
     /// A host that begins its sessions upstream at once, and grants nothing until one stands.
     ///
     /// # Panics
-    /// If its hosts are not cells.
+    /// If it is to hold sessions with cells of another map, or there is none.
     pub fn new(now: Time, config: RelayCoreConfig) -> Self {
-        let Hosts::Cells(map) = &config.upstream.hosts else {
-            panic!("a relay holds sessions with cells");
-        };
-        let cells: Vec<_> = map.cells.keys().cloned().collect();
+        let above = Above::new(config.map, &config.upstream.hosts);
+        let mut server = ServerCore::new(config.terms);
+        server.set_tier_lease(LEASE_MAX);
         Self {
-            server: ServerCore::new(config.terms),
-            sources: cells.iter().map(|cell| (cell.clone(), Default::default())).collect(),
+            server,
+            sources: above.cells().iter().map(|cell| (cell.clone(), Default::default())).collect(),
             cache: Cache::new(config.cache_bytes.unwrap_or(0)),
             keeps: config.cache_bytes.is_some(),
             reads: Reads::default(),
@@ -271,9 +290,10 @@ impl RelayCore {
             subscriptions: Subscriptions::default(),
             quotas: Quotas::default(),
             hits: 0,
+            counts: Counts::default(),
             stop: Stop::No,
             upstream: UpstreamCore::new(now, config.upstream),
-            cells,
+            above,
             welcomed: BTreeSet::new(),
             flights: Flights::default(),
             footprints: BTreeMap::new(),
@@ -291,12 +311,24 @@ impl RelayCore {
 
     /// The map that it routes by.
     pub fn map(&self) -> &PartitionMap {
-        self.upstream.map().expect("checked when it was made")
+        self.above.map()
     }
 
     /// Its own sessions, to be looked at.
     pub const fn upstream(&self) -> &UpstreamCore {
         &self.upstream
+    }
+
+    /// Ends of the leases at each cell where a session stands.
+    pub fn lease_ends(&self) -> Vec<(CellName, LeaseEnds)> {
+        let stands = |held: &upstream::Held<'_>| matches!(held.status, Status::Safe | Status::Jeopardy);
+        let held = self.upstream.sessions().filter(stands);
+        // A session with the one host above is one with every cell.
+        let of = |held: upstream::Held<'_>| match held.cell {
+            Some(cell) => vec![(cell.clone(), held.ends)],
+            None => self.above.cells().iter().map(|cell| (cell.clone(), held.ends)).collect(),
+        };
+        held.flat_map(of).collect()
     }
 
     /// Where it stands.
@@ -317,10 +349,16 @@ impl RelayCore {
             requests_in_flight: self.flights.len(),
             sessions_expired: stats.expired,
             hits: self.hits,
+            misses: self.counts.misses,
+            invalidations: self.counts.invalidations,
+            evictions: self.counts.evictions,
+            sessions_taken_over: self.counts.taken_over,
+            sessions_expelled: self.counts.expelled,
             reads_shared: self.reads.len(),
             cache_bytes: self.cache.bytes(),
             registrations: self.sources.values().map(|source| source.cachers.registrations()).sum(),
             rounds: self.sources.values().map(|source| source.rounds()).sum(),
+            upstream_invalidations: self.counts.upstream_invalidations,
         }
     }
 
@@ -338,7 +376,7 @@ impl RelayCore {
                 break;
             }
         }
-        if self.phase == Phase::Starting && self.welcomed.len() == self.cells.len() {
+        if self.phase == Phase::Starting && self.welcomed.len() == self.above.cells().len() {
             self.phase = Phase::Ready;
             self.outputs.push_back(Output::Ready);
         }
@@ -391,11 +429,13 @@ impl RelayCore {
             upstream::Output::Send(link, up) => self.outputs.push_back(Output::SendUp(link, up)),
             upstream::Output::Answered(ticket, answer) => self.answered(now, ticket, answer),
             upstream::Output::Event(cell, event) => {
-                let cell = cell.expect("every session of a relay is at a cell");
                 if is_notable(&event) {
                     self.outputs.push_back(Output::Noticed(cell.clone(), event.clone()));
                 }
-                self.happened(now, &cell, event);
+                match cell {
+                    Some(cell) => self.happened(now, &cell, event),
+                    None => self.happened_above(now, event),
+                }
             }
         }
     }
@@ -411,7 +451,7 @@ impl RelayCore {
     fn send_settled(&mut self, now: Time) {
         (self.settle_at, self.settled_last) = (None, now);
         for (cell, batch) in self.settling.take_batches(&self.footprints, SETTLE_BATCH_MAX) {
-            self.ask_cell(now, cell, Purpose::Note, Op::Settle(batch).into());
+            self.ask_gate(now, cell, Purpose::Note, Op::Settle(batch).into());
         }
     }
 
@@ -428,10 +468,8 @@ impl RelayCore {
         self.reads.forget(session);
         self.movers.forget(session);
         self.quotas.forget(session);
-        self.subscriptions.forget_client(session);
-        if holder.role.is_tier() {
-            self.subscriptions.forget_speaker(session);
-        }
+        // Not those that it has by now through a proxy.
+        self.subscriptions.forget_speaker(session);
         let settled_below = self.settling.take(session).unwrap_or_default();
         let footprint = self.footprints.remove(&session).unwrap_or_default();
         let on_behalf = speak_for(session, holder.claim, &holder.principal, settled_below);
@@ -447,7 +485,7 @@ impl RelayCore {
     fn send_departures(&mut self, now: Time, session: SessionId) {
         for (cell, Departure { on_behalf, cause }) in self.departures.take_ready(session, &self.flights) {
             let ask = Ask { on_behalf: Some(on_behalf), ..Op::EndClient(cause).into() };
-            self.ask_cell(now, cell, Purpose::Note, ask);
+            self.ask_gate(now, cell, Purpose::Note, ask);
         }
     }
 
@@ -458,7 +496,7 @@ impl RelayCore {
             for cell in guest.footprint.wrote() {
                 let op = Op::EndClient(EndCause::Failed);
                 let ask = Ask { on_behalf: Some(on_behalf.clone()), ..op.into() };
-                self.ask_cell(now, cell.clone(), Purpose::Note, ask);
+                self.ask_gate(now, cell.clone(), Purpose::Note, ask);
             }
         }
     }

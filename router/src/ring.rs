@@ -6,6 +6,9 @@
 
 use std::hash::{Hash, Hasher};
 
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
 use consistent_hash::{Node, RingHash, StaticHashRing};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -37,11 +40,45 @@ impl Ring {
     }
 }
 
-/// The members in the order in which the session with these id bytes tries them.
-pub fn candidates(key: &[u8], members: &[String]) -> Vec<String> {
-    match members {
-        [] | [_] => members.to_vec(),
-        several => Ring::new(several).candidates(key),
+/// Hosts of which any will do, and their ring, made once for all that share the list. A clone is the same list.
+#[derive(Clone)]
+pub struct HostList(Arc<Listed>);
+
+struct Listed {
+    members: Vec<String>,
+    ring: OnceLock<Ring>,
+}
+
+impl HostList {
+    /// Their addresses, as they were given.
+    pub fn members(&self) -> &[String] {
+        &self.0.members
+    }
+
+    /// The members in the order in which the session with these id bytes tries them.
+    pub fn candidates(&self, key: &[u8]) -> Vec<String> {
+        match self.members() {
+            [] | [_] => self.members().to_vec(),
+            several => self.0.ring.get_or_init(|| Ring::new(several)).candidates(key),
+        }
+    }
+}
+
+impl From<Vec<String>> for HostList {
+    fn from(members: Vec<String>) -> Self {
+        Self(Arc::new(Listed { members, ring: OnceLock::new() }))
+    }
+}
+
+impl PartialEq for HostList {
+    fn eq(&self, other: &Self) -> bool {
+        self.members() == other.members()
+    }
+}
+
+impl fmt::Debug for HostList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.members().fmt(f)
     }
 }
 
@@ -76,6 +113,10 @@ impl RingHash for Xxh3Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn candidates(key: &[u8], members: &[String]) -> Vec<String> {
+        HostList::from(members.to_vec()).candidates(key)
+    }
 
     fn proxies(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| format!("proxy-{name}:7000")).collect()

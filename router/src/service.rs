@@ -19,6 +19,7 @@ use std::time::Duration;
 use hasp_proto::client::Event;
 use hasp_proto::convert::map_to_wire;
 use hasp_proto::convert::request::BadRequest;
+use hasp_proto::id::CellName;
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::rate::Rate;
@@ -27,22 +28,26 @@ use hasp_proto::server::ConnectionId;
 use hasp_proto::stream::{Down, Role, Up};
 use hasp_proto::wire::admin::v1 as admin;
 use hasp_proto::wire::v1;
+use hasp_rt::clock::Clock;
 use hasp_rt::driver::{Driver, Effects};
 use hasp_rt::env::Env;
 use hasp_rt::outbox::Outbox;
 use hasp_rt::rpc::Profile;
 use hasp_rt::rpc::admin_server::{Admin, AdminServer};
+use hasp_rt::rpc::health::Health;
 use hasp_rt::rpc::outboxes::{self, Outboxes};
 use hasp_rt::rpc::server::{Dispatch, serve};
 use hasp_rt::rpc::session::{HaspService, LocateHandler, SessionHandler};
 use hasp_rt::tasks::Unfinished;
 use hasp_rt::telemetry::Metrics;
+use hasp_rt::telemetry::trace::{Stage, Waiting};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::links::{Connections, LinkEvents, Links};
 use crate::relay::{Input, Output, Phase, RelayCore, RelayCoreConfig, RelayStatus};
-use crate::upstream::{LinkId, UpstreamConfig};
+use crate::upstream::{Hosts, LinkId, UpstreamConfig};
 use view::View;
 
 /// Bytes that a proxy caches, about.
@@ -67,6 +72,9 @@ pub struct RelayConfig {
     pub advertise: Option<String>,
     /// Which cell owns which names, and where the cells are.
     pub map: PartitionMap,
+    /// Proxies or routers that stand before the cells, if it is to hold its session with one of these, `host:port`;
+    /// none: it holds one with each cell.
+    pub upstream: Vec<String>,
     /// Where it shows operators' tools what it does, if anywhere.
     pub admin: Option<String>,
     /// What it grants to its clients.
@@ -89,6 +97,7 @@ pub struct RelayServer {
     relay: Arc<Relay>,
     env: Env,
     phase: watch::Receiver<Phase>,
+    health: Health,
     admin: Option<String>,
 }
 
@@ -111,20 +120,23 @@ impl RelayServer {
         let (phase_told, phase) = watch::channel(Phase::Starting);
         let relay = Relay::new(&config, &env, &listener.local_address(), phase_told);
         let profile = Profile::clients();
+        let shown = phase.clone();
+        let health = Health::new(&env.tasks, move || *shown.borrow() == Phase::Ready);
         let dispatch = Dispatch::new()
+            .with_health(&health)
             .with(HaspService::server(relay.clone(), outboxes::LIMITS, &profile))
             .with(AdminServer::new(AdminFace(relay.clone())));
         let stalls = serve(&env.tasks, listener, dispatch, profile);
         let admin_address = admin.as_ref().map(|listener| listener.local_address());
         if let Some(listener) = admin {
             let metrics = Metrics::new();
-            metrics.register_collector(Box::new(metrics::RelayMetrics(Arc::downgrade(&relay))));
+            metrics::register(&metrics, &relay);
             metrics.register("write_stalls", "Connections closed because the peer took nothing more", stalls);
-            let phase = phase.clone();
-            hasp_rt::admin::serve(&env.tasks, listener, metrics, move || *phase.borrow() == Phase::Ready);
+            let health = health.clone();
+            hasp_rt::admin::serve(&env.tasks, listener, metrics, move || health.is_serving());
         }
         spawn_timers(&relay, &env);
-        Ok(Self { relay, env, phase, admin: admin_address })
+        Ok(Self { relay, env, phase, health, admin: admin_address })
     }
 
     /// Where it listens, with the real port.
@@ -154,6 +166,7 @@ impl RelayServer {
     /// # Errors
     /// The tasks that did not end.
     pub async fn shutdown(mut self) -> Result<(), Unfinished> {
+        self.health.stop();
         self.relay.driver.input(Input::Stop);
         let stopped = self.phase.wait_for(|phase| *phase == Phase::Stopped);
         if tokio::time::timeout(STOP_PATIENCE, stopped).await.is_err() {
@@ -182,6 +195,7 @@ fn spawn_timers(relay: &Arc<Relay>, env: &Env) {
 /// The machine and what it is connected to.
 struct Relay {
     driver: Driver<RelayCore, RelayEffects>,
+    clock: Arc<dyn Clock>,
     rate: Mutex<Rate>,
     role: Role,
     address: String,
@@ -195,17 +209,25 @@ impl Relay {
         seed[..16].copy_from_slice(&rng.random_16());
         seed[16..].copy_from_slice(&rng.random_16());
         let advertise = config.advertise.as_deref().unwrap_or(address);
-        let upstream = UpstreamConfig::tier(config.map.clone(), config.role, advertise, seed);
+        let map = config.map.clone();
+        let hosts = if config.upstream.is_empty() {
+            Hosts::Cells(map.clone())
+        } else {
+            Hosts::one(config.upstream.clone())
+        };
+        let upstream = UpstreamConfig::tier(hosts, config.role, advertise, seed);
         let cache_bytes = (config.role == Role::Proxy).then_some(CACHE_BYTES);
-        let core_config = RelayCoreConfig { upstream, terms: config.terms, cache_bytes };
+        let core_config = RelayCoreConfig { upstream, map, terms: config.terms, cache_bytes };
         let core = RelayCore::new(env.clock.now(), core_config);
         let view = cache_bytes.map(|bytes| View::new(config.map.cells.keys(), bytes, env.clock.clone()));
         let connections = Connections::dedicated(env, Profile::tier());
         Arc::new_cyclic(|relay: &Weak<Self>| {
             let links = Links::new(connections, relay.clone());
-            let effects = RelayEffects { links, clients: Outboxes::default(), view, phase };
+            let (clients, fan_out) = (Outboxes::default(), metrics::fan_out_times());
+            let effects = RelayEffects { links, clients, view, phase, fan_out, steps: Waiting::default() };
             Self {
                 driver: Driver::new(core, effects, env.clock.clone()),
+                clock: env.clock.clone(),
                 rate: Mutex::new(Rate::over(RATE_WINDOW)),
                 role: config.role,
                 address: address.to_owned(),
@@ -224,6 +246,14 @@ impl Relay {
         self.driver.effects().view.as_ref()
     }
 
+    fn steps(&self) -> &Waiting {
+        &self.driver.effects().steps
+    }
+
+    fn stage(&self) -> Stage {
+        if self.role == Role::Router { Stage::Router } else { Stage::Proxy }
+    }
+
     fn overflows(&self) -> u64 {
         self.clients().overflows()
     }
@@ -240,7 +270,14 @@ impl Relay {
     /// What an item from a client is to the machine; `None` if it has been answered beside it.
     fn read(&self, connection: ConnectionId, item: v1::Up) -> Option<Input> {
         match Up::try_from(item) {
-            Ok(Up::Request(request)) if self.is_answered(connection, &request) => None,
+            Ok(Up::Request(mut request)) => {
+                self.steps().take_up(self.stage(), connection, &mut request);
+                if !self.is_answered(connection, &request) {
+                    return Some(Input::Received(connection, Up::Request(request)));
+                }
+                self.steps().answered(connection, request.number);
+                None
+            }
             Ok(up) => {
                 if matches!(&up, Up::Hello(hello) if hello.role.is_tier()) {
                     self.clients().is_tier(connection);
@@ -265,18 +302,25 @@ struct RelayEffects {
     /// Of what is cached, if anything is.
     view: Option<View>,
     phase: watch::Sender<Phase>,
+    fan_out: Histogram,
+    /// Requests that are followed.
+    steps: Waiting,
 }
 
 impl Effects<Output> for RelayEffects {
     fn effect(&self, output: Output) {
         match output {
-            Output::Send(connection, down @ Down::Answer(_)) => self.answer(connection, down),
+            Output::Send(connection, Down::Answer(answer)) => {
+                self.steps.answered(connection, answer.number);
+                self.answer(connection, Down::Answer(answer));
+            }
             Output::Send(connection, down) => self.clients.send(connection, down),
             Output::Close(connection) => self.clients.close(connection),
             Output::Connect(link, address) => self.links.connect(link, address),
             Output::Disconnect(link) => self.links.disconnect(&link),
             Output::SendUp(link, up) => self.links.send(&link, up),
-            Output::Noticed(cell, event) => log(&cell, &event),
+            Output::Noticed(cell, event) => log(cell.as_ref(), &event),
+            Output::FannedOut(took) => self.fan_out.observe(took.as_secs_f64()),
             Output::Show(show) => {
                 if let Some(view) = &self.view {
                     view.show(show);
@@ -298,19 +342,21 @@ impl RelayEffects {
     }
 }
 
-fn log(cell: &hasp_proto::id::CellName, event: &Event) {
+fn log(cell: Option<&CellName>, event: &Event) {
+    // Of the session at a cell, or at the one host above.
+    let cell = cell.map_or("all", CellName::as_str);
     match event {
         Event::Welcomed { session, host, resumed, .. } => {
-            tracing::info!(%cell, %session, host, resumed, "session with cell");
+            tracing::info!(cell, %session, host, resumed, "session with cell");
         }
-        Event::Jeopardy => tracing::info!(%cell, "session with cell in jeopardy"),
-        Event::Safe => tracing::info!(%cell, "session with cell safe"),
-        Event::Expired(error) => tracing::info!(%cell, %error, "session with cell expired"),
-        Event::Closed => tracing::info!(%cell, "session with cell ended"),
+        Event::Jeopardy => tracing::info!(cell, "session with cell in jeopardy"),
+        Event::Safe => tracing::info!(cell, "session with cell safe"),
+        Event::Expired(error) => tracing::info!(cell, %error, "session with cell expired"),
+        Event::Closed => tracing::info!(cell, "session with cell ended"),
         Event::CellLost(lost) => {
-            tracing::info!(%cell, %lost, "welcomed by a host without a session with cell")
+            tracing::info!(cell, %lost, "welcomed by a host without a session with cell");
         }
-        Event::News(_, item) => tracing::info!(%cell, ?item, "news from cell"),
+        Event::News(_, item) => tracing::info!(cell, ?item, "news from cell"),
         Event::Extended | Event::CacheLapsed => {}
     }
 }
@@ -334,6 +380,7 @@ impl SessionHandler for Relay {
     fn disconnected(&self, connection: u64) {
         let connection = ConnectionId(connection);
         self.clients().remove(connection);
+        self.steps().disconnected(connection);
         if let Some(view) = self.view() {
             view.forget(connection);
         }

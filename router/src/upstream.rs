@@ -25,12 +25,12 @@ use hasp_proto::lease::LeaseEnds;
 use hasp_proto::limits::{GRACE, REQUESTS_IN_FLIGHT_PER_TIER};
 use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
-use hasp_proto::request::Answer;
+use hasp_proto::request::{Answer, Op};
 use hasp_proto::stream::{Down, Role, Up};
 use hasp_proto::time::Time;
 use sha2::{Digest, Sha256};
 
-use crate::ring;
+use crate::ring::HostList;
 use slot::Slot;
 
 /// How often a request is sent to a cell that says it does not own the name, while the map says it
@@ -50,12 +50,19 @@ const RATE_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub enum Hosts {
     /// At one of these proxies or routers: one session, and the host finds the cells. Which address
-    /// is tried first follows from the session's id. The end of the session is final, unless it was
-    /// made to rest.
-    One(Vec<String>),
+    /// is tried first follows from the session's id. The end of an application's session is final, unless
+    /// it was made to rest; a relay's is followed by another.
+    One(HostList),
     /// At each cell of the map; requests are routed here. A session that expires is followed by
     /// another.
     Cells(PartitionMap),
+}
+
+impl Hosts {
+    /// Any of these.
+    pub fn one(addresses: impl Into<HostList>) -> Self {
+        Self::One(addresses.into())
+    }
 }
 
 /// When sessions begin.
@@ -107,15 +114,18 @@ impl UpstreamConfig {
         }
     }
 
-    /// A proxy's or router's, with default times: sessions at all cells of the map.
-    pub fn tier(map: PartitionMap, role: Role, advertise: &str, seed: [u8; 32]) -> Self {
-        let waiting_max = REQUESTS_IN_FLIGHT_PER_TIER / map.cells.len().max(1);
+    /// A proxy's or router's, with default times: sessions at all cells of the map, or one at a host that has those.
+    pub fn tier(hosts: Hosts, role: Role, advertise: &str, seed: [u8; 32]) -> Self {
+        let sessions = match &hosts {
+            Hosts::One(_) => 1,
+            Hosts::Cells(map) => map.cells.len().max(1),
+        };
         Self {
             begin: Begin::AtOnce,
             role,
             advertise: advertise.to_owned(),
-            waiting_max,
-            ..Self::application(Hosts::Cells(map), TIER_PRINCIPAL, seed)
+            waiting_max: REQUESTS_IN_FLIGHT_PER_TIER / sessions,
+            ..Self::application(hosts, TIER_PRINCIPAL, seed)
         }
     }
 }
@@ -200,7 +210,7 @@ impl UpstreamCore {
     /// A holder of no session yet; those that begin at once are due at `now`.
     pub fn new(now: Time, config: UpstreamConfig) -> Self {
         let mut slots = match &config.hosts {
-            Hosts::One(addresses) => Vec::from([Slot::new(None, addresses.clone())]),
+            Hosts::One(_) => Vec::from([Slot::new(None, Vec::new())]),
             Hosts::Cells(map) => {
                 let slot = |(cell, replicas): (&CellName, &Vec<String>)| {
                     Slot::new(Some(cell.clone()), replicas.clone())
@@ -250,10 +260,23 @@ impl UpstreamCore {
         self.sessions().map(|held| (held.cell, held.ends))
     }
 
-    /// When the cache lease at that cell ends; `None` without a session there that stands.
+    /// Uses these hosts from the next attempt on, where one of several holds the only session. Who speaks with one that is
+    /// not among them goes on until it is lost.
+    pub fn set_hosts(&mut self, addresses: Vec<String>) {
+        let Hosts::One(hosts) = &mut self.config.hosts else { return };
+        if addresses.is_empty() || hosts.members() == addresses {
+            return;
+        }
+        *hosts = addresses.into();
+        if let Some(client) = self.slots[0].client.as_mut() {
+            client.set_targets(hosts.candidates(&client.session().0));
+        }
+    }
+
+    /// When the cache lease for what that cell says ends; `None` without a session there, or at the host before it, that
+    /// stands.
     pub fn cache_end(&self, cell: &CellName) -> Option<Time> {
-        let slot = self.slots.iter().find(|slot| slot.cell.as_ref() == Some(cell))?;
-        let client = slot.client.as_ref()?;
+        let client = self.slots[self.slot_for(cell)?].client.as_ref()?;
         matches!(client.status(), Status::Safe | Status::Jeopardy).then(|| client.lease_ends().cache)
     }
 
@@ -262,9 +285,14 @@ impl UpstreamCore {
         Ticket(self.tickets)
     }
 
-    /// The name as the cells know it: `/ls/local/...` is in the map's namespace.
-    pub fn globalized(&self, name: &Name) -> Option<Name> {
-        route::globalized(self.map()?, name).ok()
+    /// The name as the cells of the map know it: `/ls/local/...` is in the map's namespace.
+    pub fn globalized(map: &PartitionMap, name: &Name) -> Option<Name> {
+        route::globalized(map, name).ok()
+    }
+
+    /// The cell that a request belongs to by that map, if it belongs to one.
+    pub fn owner(map: &PartitionMap, op: &Op) -> Option<CellName> {
+        route::owner(map, op)
     }
 
     /// KeepAlives sent since the start, by all sessions.
@@ -292,13 +320,13 @@ impl UpstreamCore {
         ticket
     }
 
-    /// Asks something of that cell, whatever the map says. There is room for as many of these as for
-    /// other requests.
+    /// Asks something of that cell, or of the host before it, whatever the map says. There is room for as many of these
+    /// as for other requests.
     pub fn submit_to(&mut self, now: Time, cell: &CellName, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
         let asked = Asked { ticket, ask, tries_left: 1 };
         let waiting_max = self.config.waiting_max.saturating_mul(2);
-        match self.slot_of(Some(cell)) {
+        match self.slot_for(cell) {
             Some(index) if self.slots[index].asked.len() >= waiting_max => {
                 self.fail(ticket, too_many(waiting_max))
             }
@@ -462,14 +490,14 @@ impl UpstreamCore {
 
     fn begin(&mut self, now: Time, index: usize) {
         self.slots[index].begin_at = None;
-        if self.slots[index].targets.is_empty() {
-            return;
-        }
         let key = self.next_key();
         let targets = match &self.config.hosts {
-            Hosts::One(addresses) => ring::candidates(&key.id().0, addresses),
+            Hosts::One(hosts) => hosts.candidates(&key.id().0),
             Hosts::Cells(_) => self.slots[index].targets.clone(),
         };
+        if targets.is_empty() {
+            return;
+        }
         let config = ClientConfig {
             key,
             role: self.config.role,
@@ -500,6 +528,14 @@ impl UpstreamCore {
 
     fn slot_of(&self, cell: Option<&CellName>) -> Option<usize> {
         self.slots.iter().position(|slot| slot.cell.as_ref() == cell)
+    }
+
+    /// Through which session that cell is spoken to.
+    fn slot_for(&self, cell: &CellName) -> Option<usize> {
+        match self.config.hosts {
+            Hosts::One(_) => Some(0),
+            Hosts::Cells(_) => self.slot_of(Some(cell)),
+        }
     }
 
     fn with_link(&mut self, now: Time, link: &LinkId, act: impl FnOnce(&mut ClientCore, Attempt)) {
@@ -567,7 +603,8 @@ impl UpstreamCore {
         if is_over && slot.is_resting {
             return self.rested(now, index);
         }
-        if !is_over || self.is_ending || matches!(self.config.hosts, Hosts::One(_)) {
+        let is_final = matches!(self.config.hosts, Hosts::One(_)) && !self.config.role.is_tier();
+        if !is_over || self.is_ending || is_final {
             return;
         }
         slot.forget();

@@ -6,7 +6,7 @@ use hasp_cell::service::{CellConfig, CellServer};
 use hasp_proto::id::CellName;
 
 use crate::config::{self, CellFile};
-use crate::context::Context;
+use crate::context::{Context, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::serve::{self, Signals, StopArgs};
 
@@ -32,6 +32,8 @@ pub struct Args {
     #[arg(long, env = "HASP_THREADS", value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
     #[command(flatten)]
+    trace: TraceArgs,
+    #[command(flatten)]
     stop: StopArgs,
 }
 
@@ -45,8 +47,8 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     let mut signals = Signals::watch_with(args.stop)?;
-    let config = configuration(args)?;
-    let telemetry = serve::telemetry(&format!("hasp-cell-{}-{}", config.cell, config.id))?;
+    let (config, trace) = configuration(args)?;
+    let telemetry = serve::telemetry(&format!("hasp-cell-{}-{}", config.cell, config.id), &trace)?;
     serve::warn_of_declared_principals();
     let server = CellServer::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let started = async {
@@ -59,11 +61,11 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         () = started => Exit::Done,
     };
     server.shutdown().await;
-    telemetry.shutdown();
+    telemetry.shutdown().await;
     Ok(exit)
 }
 
-fn configuration(args: Args) -> Result<CellConfig, Failure> {
+fn configuration(args: Args) -> Result<(CellConfig, TraceArgs), Failure> {
     let file: CellFile = config::read(&args.config)?;
     let map = config::map(&file.namespace, &file.rules, &file.cells)?;
     let id = args.id.unwrap_or(file.id);
@@ -81,5 +83,5 @@ fn configuration(args: Args) -> Result<CellConfig, Failure> {
         .ok_or_else(|| Failure::Usage("no data directory: set dir in the file, HASP_DIR or --dir".into()))?;
     let mut config = CellConfig::new(CellName::new(&file.cell), id, &listen, dir, map);
     config.admin = args.admin.or(file.admin);
-    Ok(config)
+    Ok((config, args.trace.over(file.otlp, file.trace_ratio)?))
 }

@@ -16,7 +16,7 @@ use hasp_rt::telemetry::Metrics;
 use hasp_rt::transport::Listener;
 
 use crate::config::{self, Rule};
-use crate::context::Context;
+use crate::context::{Context, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::serve::{self, Signals};
 
@@ -44,6 +44,8 @@ pub struct Args {
     /// Everything strictly below the directory PREFIX lives in CELL; may be given more than once
     #[arg(long, value_name = "PREFIX=CELL", value_parser = parse_rule)]
     partition: Vec<Rule>,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 /// Runs the command.
@@ -56,7 +58,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 
 async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     let mut signals = Signals::watch()?;
-    let telemetry = serve::telemetry("hasp-dev")?;
+    let telemetry = serve::telemetry("hasp-dev", &args.trace)?;
     serve::warn_of_declared_principals();
     let data = DataDir::choose(args.dir.as_deref())?;
     let admin = bind(&ctx.env, "127.0.0.1:0").await?;
@@ -81,7 +83,7 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         Ok(system) => system.shutdown().await,
         Err(_) => tracing::warn!("the system is still being looked at; it ends with the process"),
     }
-    telemetry.shutdown();
+    telemetry.shutdown().await;
     Ok(exit)
 }
 
@@ -146,6 +148,7 @@ impl System {
                 listen: format!("127.0.0.1:{port}"),
                 advertise: None,
                 map: map.clone(),
+                upstream: Vec::new(),
                 admin: None,
                 terms: LeaseTerms::default(),
             };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hasp_loadtest::LoadtestOptions;
 use hasp_loadtest::faults::Fault;
+use hasp_loadtest::options::Mode;
 use hasp_loadtest::workload::Mix;
 
 use crate::context::{Context, parse_address};
@@ -13,9 +14,28 @@ use crate::exit::{Exit, Failure};
 /// Options of `hasp loadtest`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Clients through proxies, each a real session
+    /// What to find out: hold (how clients fare that stay), churn (that others come and go beside them), capacity (how
+    /// many there can be)
+    #[arg(long, value_name = "MODE", default_value = "hold")]
+    mode: Mode,
+    /// Clients through proxies, each a real session; with --mode capacity, the most
     #[arg(long, value_name = "N", default_value_t = 3_000)]
     clients: usize,
+    /// Measure these numbers of clients one after another, instead of --clients
+    #[arg(long, value_name = "N,...", value_delimiter = ',', conflicts_with = "clients")]
+    sizes: Vec<usize>,
+    /// With --mode capacity: by how many clients it grows [default: a tenth of --clients]
+    #[arg(long, value_name = "N")]
+    step: Option<usize>,
+    /// With --mode capacity: what 99 of 100 operations must not exceed
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    latency_max: Duration,
+    /// With --mode churn: sessions that come each second, and go [default: one for a hundred clients]
+    #[arg(long, value_name = "X")]
+    churn_rate: Option<f64>,
+    /// With --mode churn: how long each of these stays
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    churn_stay: Duration,
     /// Proxies to start
     #[arg(long, value_name = "N", default_value_t = 3)]
     proxies: usize,
@@ -25,10 +45,10 @@ pub struct Args {
     /// Replicas of each cell
     #[arg(long, value_name = "N", default_value_t = 3)]
     replicas: usize,
-    /// How long to measure, with and without proxies
+    /// How long to measure, each time
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Clients straight at the masters, for comparison; 0 for none [default: the smaller of --clients and 3000]
+    /// Clients straight at the masters, for comparison; 0 for none [default: the smaller of --clients and 3000, none with --mode churn or capacity]
     #[arg(long, value_name = "N")]
     baseline_clients: Option<usize>,
     /// Sessions that share one TCP connection
@@ -60,7 +80,13 @@ pub struct Args {
 impl From<Args> for LoadtestOptions {
     fn from(args: Args) -> Self {
         Self {
-            clients: args.clients,
+            mode: args.mode,
+            clients: args.sizes.last().copied().unwrap_or(args.clients),
+            sizes: args.sizes,
+            step: args.step,
+            latency_max: args.latency_max,
+            churn_per_s: args.churn_rate,
+            churn_stay: args.churn_stay,
             proxies: args.proxies,
             cells: args.cells,
             replicas: args.replicas,

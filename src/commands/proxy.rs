@@ -37,10 +37,11 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         listen: host.listen,
         advertise: host.advertise,
         map: host.map,
+        upstream: host.upstream,
         admin: host.admin,
         terms: LeaseTerms::default(),
     };
-    let telemetry = serve::telemetry("hasp-proxy")?;
+    let telemetry = serve::telemetry("hasp-proxy", &host.trace)?;
     serve::warn_of_declared_principals();
     let proxy = Proxy::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let exit = tokio::select! {
@@ -54,6 +55,6 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     if let Err(unfinished) = proxy.shutdown().await {
         tracing::warn!(%unfinished, "stops without them");
     }
-    telemetry.shutdown();
+    telemetry.shutdown().await;
     Ok(exit)
 }

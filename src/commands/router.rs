@@ -8,7 +8,7 @@ use hasp_proto::stream::Role;
 use hasp_router::service::{RelayConfig, RelayServer};
 
 use crate::config::{self, HostFile};
-use crate::context::Context;
+use crate::context::{Context, TraceArgs};
 use crate::exit::{Exit, Failure};
 use crate::serve::{self, Signals, StopArgs};
 
@@ -45,6 +45,8 @@ pub struct HostArgs {
     #[arg(long, env = "HASP_THREADS", value_name = "N")]
     pub threads: Option<std::num::NonZeroUsize>,
     #[command(flatten)]
+    trace: TraceArgs,
+    #[command(flatten)]
     pub stop: StopArgs,
 }
 
@@ -58,6 +60,10 @@ pub struct HostConfig {
     pub advertise: Option<String>,
     /// Which cell owns what, and where the cells are.
     pub map: PartitionMap,
+    /// Hosts that stand before the cells.
+    pub upstream: Vec<String>,
+    /// Where traces go.
+    pub trace: TraceArgs,
 }
 
 impl HostArgs {
@@ -68,6 +74,7 @@ impl HostArgs {
     pub fn read(self) -> Result<HostConfig, Failure> {
         let file: HostFile = config::read(&self.config)?;
         let map = config::map(&file.namespace, &file.rules, &file.cells)?;
+        config::addresses("upstream", &file.upstream)?;
         let listen = self.listen.or(file.listen).ok_or_else(|| {
             Failure::Usage("no address to listen on: set listen in the file, HASP_LISTEN or --listen".into())
         })?;
@@ -76,6 +83,8 @@ impl HostArgs {
             admin: self.admin.or(file.admin),
             advertise: self.advertise.or(file.advertise),
             map,
+            upstream: file.upstream,
+            trace: self.trace.over(file.otlp, file.trace_ratio)?,
         })
     }
 }
@@ -96,10 +105,11 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
         listen: host.listen,
         advertise: host.advertise,
         map: host.map,
+        upstream: host.upstream,
         admin: host.admin,
         terms: LeaseTerms::default(),
     };
-    let telemetry = serve::telemetry("hasp-router")?;
+    let telemetry = serve::telemetry("hasp-router", &host.trace)?;
     serve::warn_of_declared_principals();
     let router = RelayServer::start(config, &ctx.env).await.map_err(serve::cannot_start)?;
     let exit = tokio::select! {
@@ -113,6 +123,6 @@ async fn serve(args: Args, ctx: &Context) -> Result<Exit, Failure> {
     if let Err(unfinished) = router.shutdown().await {
         tracing::warn!(%unfinished, "stops without them");
     }
-    telemetry.shutdown();
+    telemetry.shutdown().await;
     Ok(exit)
 }

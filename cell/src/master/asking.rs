@@ -214,6 +214,7 @@ impl MasterCore {
     fn lock(&mut self, speaker: SessionId, actor: Actor, request: Request, lock: LockRequest) {
         let is_queued = self.queues.has_waiters(&lock.holder.name);
         let is_held = lock.is_held(&self.state, actor.client);
+        let lock = LockRequest { trace: request.trace, ..lock };
         let waiter = self.queues.arrive(speaker, actor, request.number, lock);
         if !is_queued || is_held {
             self.propose_lock(waiter);

@@ -14,6 +14,7 @@ use hasp_proto::server::ConnectionId;
 use hasp_proto::server::cachers::RoundId;
 use hasp_proto::stream::Hello;
 use hasp_proto::time::Time;
+use hasp_proto::trace::TraceContext;
 
 use super::requests::Actor;
 use super::waiting::Waiter;
@@ -81,6 +82,23 @@ struct Proposed {
 }
 
 impl Purpose {
+    /// Of the request that it is done for.
+    fn trace(&self) -> Option<&TraceContext> {
+        match self {
+            Self::Request { request, .. } | Self::Recall { request, .. } => request.trace.as_ref(),
+            Self::Lock(waiter) => waiter.lock.trace.as_ref(),
+            Self::Epoch
+            | Self::Admission(..)
+            | Self::SessionEnd(..)
+            | Self::Word { .. }
+            | Self::LockDelayEnd(_)
+            | Self::Reap(..)
+            | Self::LeaseMax
+            | Self::Checksum
+            | Self::Housekeeping => None,
+        }
+    }
+
     /// The client whose write it is.
     fn client(&self) -> Option<SessionId> {
         match self {
@@ -174,6 +192,12 @@ impl Proposals {
         let commands = batch.iter().map(|proposed| proposed.command.clone()).collect();
         self.in_flight.insert(BatchId(self.last), batch);
         Some((BatchId(self.last), commands))
+    }
+
+    /// Of the requests that a batch under way is for, those that are followed.
+    pub(super) fn traces_of(&self, batch: BatchId) -> Vec<TraceContext> {
+        let proposed = self.in_flight.get(&batch).into_iter().flatten();
+        proposed.filter_map(|proposed| proposed.purpose.trace().cloned()).collect()
     }
 
     /// A batch has its outcome: what its commands were for, in order, with their rounds. `None` if it

@@ -15,6 +15,7 @@ use hasp_proto::request::{EndCause, Op, Open, Reply, Request, Use};
 use hasp_proto::sequencer::{SequencerBody, SequencerToken};
 use hasp_proto::server;
 use hasp_proto::stream::Hello;
+use hasp_proto::trace::TraceContext;
 
 use super::handles::Handles;
 use crate::state::{
@@ -166,6 +167,8 @@ pub(super) struct LockRequest {
     pub(super) mode: LockMode,
     /// `Acquire` waits, `TryAcquire` does not.
     pub(super) waits: bool,
+    /// Of the request, for those who follow it.
+    pub(super) trace: Option<TraceContext>,
 }
 
 impl LockRequest {
@@ -244,11 +247,11 @@ impl Asking<'_> {
             Op::Delete(token) => Decision::Write(Write::Delete { holder: holder(self.writable(token)?) }),
             Op::Acquire(token, mode) => {
                 let holder = holder(self.writable(token)?);
-                Decision::Lock(LockRequest { holder, mode: *mode, waits: true })
+                Decision::Lock(LockRequest { holder, mode: *mode, waits: true, trace: None })
             }
             Op::TryAcquire(token, mode) => {
                 let holder = holder(self.writable(token)?);
-                Decision::Lock(LockRequest { holder, mode: *mode, waits: false })
+                Decision::Lock(LockRequest { holder, mode: *mode, waits: false, trace: None })
             }
             Op::Release(token) => Decision::Write(Write::Release { holder: holder(self.writable(token)?) }),
             Op::GetSequencer(token) => {

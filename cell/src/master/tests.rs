@@ -75,6 +75,26 @@ fn a_read_waits_for_the_master_lease() {
 }
 
 #[test]
+fn a_batch_says_which_of_its_requests_are_followed() {
+    let mut world = World::serving();
+    world.client(1);
+    let handle = world.open(1, "/ls/dev/f");
+    let trace = TraceContext::new([1; 16], [2; 8], 1);
+    world.call(1, set(&handle, "x")).expect("written");
+    assert_eq!(world.traced, [], "nobody is followed");
+
+    world.trace = Some(trace.clone());
+    world.ask(1, set(&handle, "y"));
+    let written = world.log.back().expect("proposed").0;
+    world.commit();
+    world.call(1, Op::GetStat(handle.clone())).expect("read");
+    world.ask(1, LOCK(&handle));
+    let locked = world.log.back().expect("proposed").0;
+
+    assert_eq!(world.traced, [(written, vec![trace.clone()]), (locked, vec![trace])]);
+}
+
+#[test]
 fn a_write_asked_again_takes_effect_once_and_gets_its_first_answer() {
     let mut world = World::serving();
     world.client(1);
@@ -224,7 +244,15 @@ fn what_comes_in_one_message_goes_into_one_entry() {
             let number = RequestNumber(number);
             let settled_below = RequestNumber(0);
             let op = set(&handle, "x");
-            Up::Request(Request { number, settled_below, on_behalf: None, guard: None, caches: false, op })
+            Up::Request(Request {
+                number,
+                settled_below,
+                on_behalf: None,
+                guard: None,
+                caches: false,
+                trace: None,
+                op,
+            })
         })
         .collect();
 

@@ -85,6 +85,11 @@ impl Queues {
         self.by_client.get(&client).is_none_or(|count| *count < LOCK_WAITS_PER_CLIENT)
     }
 
+    /// Requests that wait.
+    pub(super) fn len(&self) -> usize {
+        self.by_client.values().sum()
+    }
+
     /// Somebody comes for a lock.
     pub(super) fn arrive(
         &mut self,

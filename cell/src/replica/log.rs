@@ -12,10 +12,11 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openraft::storage::RaftLogStorage;
 use openraft::{OptionalSend, RaftLogReader};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use raft_log::api::raft_log_writer::RaftLogWriter as _;
 use raft_log::{Callback, Config, RaftLog};
 use tokio::sync::oneshot;
@@ -38,7 +39,10 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The log of one replica, in a directory of its own.
 #[derive(Clone)]
-pub struct DiskLog(Arc<Mutex<RaftLog<LogTypes>>>);
+pub struct DiskLog {
+    log: Arc<Mutex<RaftLog<LogTypes>>>,
+    flushes: Histogram,
+}
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,12 +84,14 @@ impl DiskLog {
         inspect::inspect(dir)?;
         let log = RaftLog::open(Arc::new(config)).map_err(named)?;
         check_beginning(dir, &log)?;
-        Ok(Self(Arc::new(Mutex::new(log))))
+        // From a tenth of a millisecond to a few seconds.
+        let flushes = Histogram::new(exponential_buckets(0.000_1, 2.0, 16));
+        Ok(Self { log: Arc::new(Mutex::new(log)), flushes })
     }
 
     /// Waits until nobody uses the log any more, so that its directory can be opened again.
     pub async fn close(self) {
-        let users = Arc::downgrade(&self.0);
+        let users = Arc::downgrade(&self.log);
         drop(self);
         let closed = async {
             while users.strong_count() > 0 {
@@ -97,8 +103,13 @@ impl DiskLog {
         }
     }
 
+    /// How many seconds appends took to be on disk.
+    pub fn flushes(&self) -> Histogram {
+        self.flushes.clone()
+    }
+
     fn log(&self) -> MutexGuard<'_, RaftLog<LogTypes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -141,6 +152,8 @@ pub(super) fn size(payload: &EntryPayload) -> usize {
 /// Who waits for a flush.
 pub enum Flushed {
     Append(IoFlushed),
+    /// The same, and how long it took is to be noted there.
+    Timed(IoFlushed, Instant, Histogram),
     Vote(oneshot::Sender<io::Result<()>>),
 }
 
@@ -148,6 +161,12 @@ impl Callback for Flushed {
     fn send(self, result: io::Result<()>) {
         match self {
             Self::Append(callback) => callback.io_completed(result),
+            Self::Timed(callback, began, flushes) => {
+                if result.is_ok() {
+                    flushes.observe(began.elapsed().as_secs_f64());
+                }
+                callback.io_completed(result);
+            }
             Self::Vote(sender) => drop(sender.send(result)),
         }
     }
@@ -248,9 +267,11 @@ impl RaftLogStorage<Types> for DiskLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        #[allow(clippy::disallowed_methods, reason = "what a real disk takes; nothing is decided by it")]
+        let began = Instant::now();
         let mut log = self.log();
         log.append(entries.into_iter().map(|entry| (put_id(&entry.log_id), to_stored(entry.payload))))?;
-        log.flush(true, Some(Flushed::Append(callback)))
+        log.flush(true, Some(Flushed::Timed(callback, began, self.flushes.clone())))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {

@@ -12,6 +12,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use openraft::raft::VoteRequest;
 use openraft::storage::RaftLogStorage;
 use openraft::{Raft, RaftLogReader as _};
+use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -57,6 +58,11 @@ pub struct Replica<M: Machine> {
 }
 
 impl<M: Machine> Replica<M> {
+    /// How many seconds appends to its log took to be on disk; `None` of a log that is not on one.
+    pub fn flushes(&self) -> Option<Histogram> {
+        self.log.as_ref().map(DiskLog::flushes)
+    }
+
     /// Opens the data directory and starts to take part in the cell.
     ///
     /// It joins in the background: see [`super::joining`]. Mount [`Replica::service`] at once, or no cell is founded.

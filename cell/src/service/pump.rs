@@ -15,13 +15,15 @@ use futures_util::stream::FuturesUnordered;
 use hasp_proto::id::Epoch;
 use hasp_proto::time::Time;
 use hasp_rt::clock::Clock;
+use hasp_rt::telemetry::trace::{self, Stage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::sessions::MasterDriver;
+use super::metrics::Commits;
+use super::sessions::{MasterDriver, Proposed};
 use crate::master::{BatchId, Input, MasterCore};
 use crate::replica::{Mastery, MasteryToken, ProposeError, Replica, Timing};
-use crate::state::{AppliedOutcome, LogEntry, State};
+use crate::state::{AppliedOutcome, State};
 
 /// How far the two clocks may drift apart before the difference is taken for a suspend.
 const SUSPEND: Duration = Duration::from_millis(20);
@@ -47,6 +49,7 @@ pub(super) struct Pump {
     /// Since when the machine serves nobody any more, so that another can take over.
     leaving: Option<Leaving>,
     tick: Duration,
+    commits: Commits,
     dead: watch::Sender<Option<String>>,
 }
 
@@ -74,10 +77,11 @@ impl Pump {
         driver: Arc<MasterDriver>,
         timing: Timing,
         clock: Arc<dyn Clock>,
+        commits: Commits,
         dead: watch::Sender<Option<String>>,
     ) -> Self {
         let lease = LeaseView::new(replica.clone(), timing, clock);
-        Self { replica, driver, lease, token: None, leaving: None, tick: timing.heartbeat / 2, dead }
+        Self { replica, driver, lease, token: None, leaving: None, tick: timing.heartbeat / 2, commits, dead }
     }
 
     pub(super) fn lease_view(&self) -> LeaseView {
@@ -87,13 +91,14 @@ impl Pump {
     /// Runs until the replica is dead, has handed its mastership over, or the cell stops.
     pub(super) async fn run(
         mut self,
-        mut proposed: mpsc::UnboundedReceiver<(BatchId, LogEntry)>,
+        mut proposed: mpsc::UnboundedReceiver<Proposed>,
         mut leave: mpsc::Receiver<Leave>,
     ) {
         let mut mastery = self.replica.mastery();
         let mut under_way: FuturesUnordered<Proposing> = FuturesUnordered::new();
         mastery.mark_changed();
         loop {
+            self.commits.under_way(under_way.len());
             tokio::select! {
                 biased;
                 changed = mastery.changed() => {
@@ -108,7 +113,7 @@ impl Pump {
                 Some((batch, outcomes)) = under_way.next(), if !under_way.is_empty() => {
                     self.proposed(batch, outcomes);
                 }
-                Some((batch, entry)) = proposed.recv() => under_way.push(self.propose(batch, &entry)),
+                Some(proposed) = proposed.recv() => under_way.push(self.propose(&proposed)),
                 Some(asked) = leave.recv(), if self.leaving.is_none() => self.step_down(asked),
                 () = tokio::time::sleep(self.tick) => {}
             }
@@ -195,12 +200,23 @@ impl Pump {
         std::ops::ControlFlow::Continue(())
     }
 
-    fn propose(&self, batch: BatchId, entry: &LogEntry) -> Proposing {
+    fn propose(&self, Proposed { batch, entry, traces }: &Proposed) -> Proposing {
+        let batch = *batch;
         let Some(token) = self.token else {
             return Box::pin(std::future::ready((batch, Err(ProposeError::NotLeader { leader: None }))));
         };
         let outcomes = self.replica.propose(token, entry.encode());
-        Box::pin(async move { (batch, outcomes.await) })
+        let (commits, began) = (self.commits.clone(), instant_now());
+        let follow = |asked| Some(trace::follow(Stage::Commit, "commit", asked)?.0);
+        let steps: Vec<_> = traces.iter().filter_map(follow).collect();
+        Box::pin(async move {
+            let outcomes = outcomes.await;
+            drop(steps);
+            if outcomes.is_ok() {
+                commits.committed(instant_now() - began);
+            }
+            (batch, outcomes)
+        })
     }
 
     fn proposed(&self, batch: BatchId, outcomes: Outcomes) {

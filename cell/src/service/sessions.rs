@@ -1,16 +1,18 @@
 //! Session streams to and from the master: wire items in, domain items through, wire items out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hasp_proto::convert::request::BadRequest;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::server::ConnectionId;
-use hasp_proto::stream::Up;
+use hasp_proto::stream::{Down, Up};
+use hasp_proto::trace::TraceContext;
 use hasp_proto::wire::v1;
 use hasp_rt::driver::{self, Driver};
 use hasp_rt::outbox::Outbox;
 use hasp_rt::rpc::outboxes::Outboxes;
 use hasp_rt::rpc::session::{LocateHandler, SessionHandler};
+use hasp_rt::telemetry::trace::{Stage, Waiting};
 use tokio::sync::mpsc;
 
 use super::pump::LeaseView;
@@ -20,27 +22,54 @@ use crate::state::LogEntry;
 /// A replica's machine and what carries its outputs out.
 pub(super) type MasterDriver = Driver<MasterCore, Effects>;
 
+/// An entry on its way to the pump.
+pub(super) struct Proposed {
+    pub(super) batch: BatchId,
+    pub(super) entry: LogEntry,
+    /// Of the requests that it is for, those that are followed.
+    pub(super) traces: Vec<TraceContext>,
+}
+
 /// Carries the master's outputs out: items into outboxes, entries to the pump.
 pub(super) struct Effects {
     outboxes: Outboxes,
-    proposals: mpsc::UnboundedSender<(BatchId, LogEntry)>,
+    proposals: mpsc::UnboundedSender<Proposed>,
+    /// Of the batch that is proposed next.
+    traces: Mutex<Vec<TraceContext>>,
+    /// Requests that are followed.
+    steps: Waiting,
 }
 
 impl Effects {
     /// `proposals` is bounded by the number of batches that the machine has under way.
-    pub(super) fn new(proposals: mpsc::UnboundedSender<(BatchId, LogEntry)>) -> Self {
-        Self { outboxes: Outboxes::default(), proposals }
+    pub(super) fn new(proposals: mpsc::UnboundedSender<Proposed>) -> Self {
+        Self { outboxes: Outboxes::default(), proposals, traces: Mutex::default(), steps: Waiting::default() }
+    }
+
+    fn traces(&self) -> MutexGuard<'_, Vec<TraceContext>> {
+        self.traces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where items go.
+    pub(super) const fn outboxes(&self) -> &Outboxes {
+        &self.outboxes
     }
 }
 
 impl driver::Effects<Output> for Effects {
     fn effect(&self, output: Output) {
         match output {
+            Output::Send(connection, Down::Answer(answer)) => {
+                self.steps.answered(connection, answer.number);
+                self.outboxes.send(connection, Down::Answer(answer));
+            }
             Output::Send(connection, down) => self.outboxes.send(connection, down),
             Output::Close(connection) => self.outboxes.close(connection),
+            Output::Traced(_, traces) => *self.traces() = traces,
             Output::Propose(batch, entry) => {
+                let traces = std::mem::take(&mut *self.traces());
                 // Fails only when the replica stops, and then nobody waits for the outcome.
-                let _ = self.proposals.send((batch, entry));
+                let _ = self.proposals.send(Proposed { batch, entry, traces });
             }
         }
     }
@@ -73,12 +102,13 @@ impl SessionHandler for Sessions {
         if items.iter().any(is_hello_of_tier) {
             self.driver.effects().outboxes.is_tier(connection);
         }
-        read_items(connection, items, &mut inputs);
+        read_items(connection, items, &self.driver.effects().steps, &mut inputs);
         self.driver.inputs(inputs);
     }
 
     fn disconnected(&self, connection: u64) {
         self.driver.effects().outboxes.remove(ConnectionId(connection));
+        self.driver.effects().steps.disconnected(ConnectionId(connection));
         self.driver.input(Input::Disconnected(ConnectionId(connection)));
     }
 }
@@ -89,11 +119,16 @@ fn is_hello_of_tier(item: &v1::Up) -> bool {
 }
 
 /// What a peer's items mean to the machine, in their order; nothing after the first that makes no sense.
-fn read_items(connection: ConnectionId, items: Vec<v1::Up>, inputs: &mut Vec<Input>) {
+fn read_items(connection: ConnectionId, items: Vec<v1::Up>, steps: &Waiting, inputs: &mut Vec<Input>) {
     let mut ups = Vec::with_capacity(items.len());
     for item in items {
         match Up::try_from(item) {
-            Ok(up) => ups.push(up),
+            Ok(mut up) => {
+                if let Up::Request(request) = &mut up {
+                    steps.take_up(Stage::Master, connection, request);
+                }
+                ups.push(up);
+            }
             Err(BadRequest::Refuse(number, error)) => {
                 inputs.push(Input::Received(connection, std::mem::take(&mut ups)));
                 inputs.push(Input::Unreadable(connection, number, error));
@@ -139,7 +174,7 @@ mod tests {
         let mut inputs = Vec::new();
 
         let items = vec![fine(), open(5, "no name"), fine(), v1::Up { item: None }, fine()];
-        read_items(connection, items, &mut inputs);
+        read_items(connection, items, &Waiting::default(), &mut inputs);
 
         let [
             Input::Received(_, before),

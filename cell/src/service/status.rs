@@ -9,7 +9,6 @@ use hasp_proto::wire::admin::v1;
 use hasp_rt::clock::Clock;
 use hasp_rt::rpc::admin_server::Admin;
 use hasp_rt::telemetry::Metrics;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tonic::{Request, Response};
 
@@ -36,32 +35,6 @@ struct Inner {
     dead: watch::Receiver<Option<String>>,
     keep_alives: Mutex<Rate>,
     metrics: Metrics,
-    gauges: Gauges,
-}
-
-struct Gauges {
-    serving: Gauge,
-    epoch: Gauge,
-    sessions: Gauge,
-    keep_alives: Gauge,
-    requests: Gauge,
-    applied: Gauge,
-    nodes: Gauge,
-}
-
-impl Gauges {
-    fn new(metrics: &Metrics) -> Self {
-        let gauge = |name: &str, help: &str| metrics.register(name, help, Gauge::default());
-        Self {
-            serving: gauge("cell_serving", "1 while this replica is the master"),
-            epoch: gauge("cell_epoch", "Number of the mastership"),
-            sessions: gauge("cell_sessions", "Sessions with the master"),
-            keep_alives: gauge("cell_keepalives_received", "KeepAlives received since the start"),
-            requests: gauge("cell_requests_received", "Requests received since the start"),
-            applied: gauge("cell_applied_entries", "Index of the last log entry applied"),
-            nodes: gauge("cell_nodes", "Files and directories"),
-        }
-    }
 }
 
 impl Status {
@@ -72,8 +45,6 @@ impl Status {
         replica: Arc<Replica<State>>,
         dead: watch::Receiver<Option<String>>,
     ) -> Self {
-        let metrics = Metrics::new();
-        let gauges = Gauges::new(&metrics);
         let inner = Inner {
             cell: config.cell.clone(),
             id: config.id,
@@ -82,8 +53,7 @@ impl Status {
             replica,
             dead,
             keep_alives: Mutex::new(Rate::over(WINDOW)),
-            metrics,
-            gauges,
+            metrics: Metrics::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -119,21 +89,9 @@ impl Status {
     }
 
     fn sample_once(&self, clock: &dyn Clock) {
-        let Inner { driver, replica, keep_alives, gauges, .. } = &*self.inner;
-        let (is_serving, epoch, sessions, stats) = driver
-            .inspect(|master| (master.is_serving(), master.epoch(), master.session_count(), master.stats()));
-        keep_alives.lock().unwrap_or_else(PoisonError::into_inner).sample(clock.now(), stats.keepalives);
-        let (nodes, applied) = replica.read(|state, applied| (state.node_count(), applied));
-        let set = |gauge: &Gauge, value: u64| {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        };
-        set(&gauges.serving, u64::from(is_serving));
-        set(&gauges.epoch, epoch.0);
-        set(&gauges.sessions, sessions as u64);
-        set(&gauges.keep_alives, stats.keepalives);
-        set(&gauges.requests, stats.requests);
-        set(&gauges.applied, applied);
-        set(&gauges.nodes, nodes as u64);
+        let Inner { driver, keep_alives, .. } = &*self.inner;
+        let received = driver.inspect(|master| master.stats().keepalives);
+        keep_alives.lock().unwrap_or_else(PoisonError::into_inner).sample(clock.now(), received);
     }
 
     /// Everything, at this moment.

@@ -7,6 +7,7 @@ use hasp_proto::time::Time;
 use hasp_rt::clock::{Clock as _, TokioClock};
 use hasp_rt::disk::MemDisk;
 use hasp_rt::rng::Seeds;
+use hasp_rt::rpc::client::dial;
 use hasp_rt::tasks::Tasks;
 use hasp_rt::transport::{PipeTransport, Transport};
 
@@ -22,6 +23,7 @@ const SYNC: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_millis(1);
 
 struct World {
+    network: PipeTransport,
     clock: Arc<TokioClock>,
     cuts: Cuts,
     servers: BTreeMap<u64, CellServer>,
@@ -33,7 +35,13 @@ impl World {
     /// A cell that has a master.
     async fn serving() -> Self {
         let (network, cuts, clock) = (PipeTransport::new(), Cuts::default(), Arc::new(TokioClock::new()));
-        let mut world = Self { clock, cuts, servers: BTreeMap::new(), drivers: BTreeMap::new() };
+        let mut world = Self {
+            network: network.clone(),
+            clock,
+            cuts,
+            servers: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+        };
         let cells = [(CellName::new("a"), (1..=REPLICAS).map(address).collect())];
         let map = PartitionMap::new(1, "dev", [("/ls/dev", "a")], cells.into()).expect("a map");
         for id in 1..=REPLICAS {
@@ -55,6 +63,17 @@ impl World {
         }
         world.until("a master", |world| world.readable().len() == 1).await;
         world
+    }
+
+    /// A world of its own for whoever talks to the servers.
+    fn outside(&self) -> Env {
+        Env {
+            clock: self.clock.clone(),
+            transport: Arc::new(self.network.clone()),
+            disk: Arc::new(MemDisk::new()),
+            seeds: Seeds::from_seed(0),
+            tasks: Tasks::new(),
+        }
     }
 
     fn now(&self) -> Time {
@@ -124,6 +143,32 @@ async fn a_follower_that_stops_hands_nothing_over_and_nobody_else_notices() {
     // Its connections have a second to end.
     assert!(world.now() < began + Duration::from_millis(1_500), "{:?}", world.now());
     assert_eq!(world.readable(), master);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_is_healthy_while_it_knows_a_master_until_it_is_told_to_stop() {
+    let mut world = World::serving().await;
+    let outside = world.outside();
+    let (deadline, profile) = (Duration::from_secs(5), Profile::clients());
+    world.until("heard by all", |world| world.servers.values().all(|server| server.status.is_ready())).await;
+    for id in 1..=REPLICAS {
+        let connection = dial(&outside, &address(id), &profile, deadline).await.expect("it listens");
+        assert!(connection.is_serving().await.expect("it answers"), "replica {id}");
+    }
+    let old = world.readable()[0];
+    let follower = (1..=REPLICAS).find(|id| *id != old).expect("a cell of several");
+    let connection = dial(&outside, &address(follower), &profile, deadline).await.expect("it listens");
+
+    world.cuts.isolate(old, REPLICAS);
+    while connection.is_serving().await.expect("it answers") {
+        world.tick().await;
+    }
+    world.until("new master", |world| world.servers[&follower].status.is_ready()).await;
+    assert!(connection.is_serving().await.expect("it answers"), "another leads");
+    let server = world.servers.remove(&follower).expect("it runs");
+    let (last_word, ()) = tokio::join!(connection.is_serving(), server.shutdown());
+
+    assert!(!last_word.expect("it answers while it hands over"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hasp_proto::error::{Error, ErrorCode};
+use hasp_proto::hosts;
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
 
@@ -28,6 +29,8 @@ pub struct Places {
     /// `/ls/<namespace>/.hasp`.
     pub system: Name,
     quotas: Name,
+    /// For clients: the cell only sees that they will be able to read it.
+    proxies: Name,
 }
 
 impl Places {
@@ -41,6 +44,7 @@ impl Places {
             acls: below(ACL_DIRECTORY),
             system: below(SYSTEM_DIRECTORY),
             quotas: below(&format!("{SYSTEM_DIRECTORY}/{QUOTAS_FILE}")),
+            proxies: below(hosts::PROXIES_FILE),
         }
     }
 
@@ -144,6 +148,9 @@ impl System {
         }
         if *name == places.quotas {
             return Ok(Reading::Quotas(Quotas::parse(contents, name.namespace())?));
+        }
+        if *name == places.proxies {
+            hosts::parse(contents)?;
         }
         Ok(Reading::Nothing)
     }

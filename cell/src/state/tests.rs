@@ -28,6 +28,7 @@ mod once;
 mod quotas;
 mod random;
 mod snapshots;
+mod system;
 mod tree;
 
 const DELAY: Duration = Duration::from_secs(10);

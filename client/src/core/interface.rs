@@ -14,6 +14,7 @@ use hasp_proto::request::{Answer, Op};
 use hasp_proto::sequencer::SequencerToken;
 use hasp_proto::stream::{Down, Up};
 use hasp_proto::time::Time;
+use hasp_proto::trace::TraceContext;
 use hasp_router::upstream::LinkId;
 
 use crate::node_events::HandleEvent;
@@ -38,6 +39,8 @@ pub struct Call {
     pub on: Option<HandleNumber>,
     /// What becomes of the handle that an `Open` makes.
     pub opening: Opening,
+    /// For those who follow it on its way.
+    pub trace: Option<TraceContext>,
 }
 
 /// How the library treats a handle.
@@ -51,7 +54,7 @@ pub struct Opening {
 
 impl From<Op> for Call {
     fn from(op: Op) -> Self {
-        Self { op, guard: None, on: None, opening: Opening::default() }
+        Self { op, guard: None, on: None, opening: Opening::default(), trace: None }
     }
 }
 
@@ -67,6 +70,7 @@ impl Call {
 
 /// What can happen.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "made and taken in at once; a queue of them is never kept")]
 pub enum Input {
     /// The application asks and waits for the answer.
     Ask(CallId, Call),
@@ -76,6 +80,8 @@ pub enum Input {
     Abandon(CallId),
     /// This was handed out but nobody heard it.
     Unheard(Brought),
+    /// The addresses that it was given stand for these hosts now.
+    Hosts(Vec<String>),
     /// The connection stands.
     Connected(LinkId),
     /// Items came in together.

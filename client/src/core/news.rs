@@ -29,6 +29,7 @@ impl ApplicationCore {
             Event::CellLost(cell) => self.cell_lost(now, cell),
             Event::News(id, news) => self.told(now, cell.as_ref(), *id, news),
         }
+        self.follow(now, &event);
         self.outputs.push_back(Output::Event(cell, event));
     }
 

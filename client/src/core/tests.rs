@@ -3,6 +3,7 @@
 
 mod caching;
 mod events;
+mod following;
 mod handles;
 mod idle;
 mod kept_locks;

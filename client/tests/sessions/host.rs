@@ -122,7 +122,7 @@ impl Host {
             resumed: hello.known_since.is_some(),
             grant,
             master_of: None,
-            handle_key: None,
+            handle_keys: Vec::new(),
             lost_cells: Vec::new(),
         }));
     }

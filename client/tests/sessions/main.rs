@@ -23,8 +23,9 @@ const SOON: Duration = Duration::from_millis(100);
 async fn connected() -> (Env, Arc<Host>, Client) {
     let env = Env::in_memory(1);
     let host = Host::start(&env, Manner::Kind).await;
-    let client =
-        Client::connect(ConnectOptions::new([ADDRESS]), &env.child("client")).await.expect("welcomed");
+    // The host of these tests counts what it is asked.
+    let options = ConnectOptions { follows_list: false, ..ConnectOptions::new([ADDRESS]) };
+    let client = Client::connect(options, &env.child("client")).await.expect("welcomed");
     (env, host, client)
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
 use hasp_client::{Client, ConnectOptions, Handle, OpenOptions};
-use hasp_loadtest::bench::{BareSession, Bench, Connector, Cpu, CpuWindow, Figures, Yardstick};
+use hasp_loadtest::bench::{BareSession, Bench, Connector, Cpu, CpuWindow, Figures, Scrape, Yardstick};
 use hasp_loadtest::measure::Latencies;
 use hasp_loadtest::processes::{Process, Processes, Spec};
 use hasp_loadtest::system::{NAMESPACE, SystemSpec};
@@ -57,7 +57,7 @@ struct Flags {
     /// Of its contents.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
-    /// Where the sessions are held: with 0 only at the master, else also through one proxy.
+    /// Where the sessions are held: with 0 only at the master, else also through so many proxies, a share at each.
     #[arg(long, default_value_t = 1)]
     proxies: usize,
     /// Writes with a dead session among the readers, each time with a fresh one.
@@ -77,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
     if flags.worker {
         return worker::work().await;
     }
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies.min(1) };
+    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies };
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }
@@ -85,15 +85,20 @@ async fn main() -> anyhow::Result<()> {
 async fn measure(bench: &Bench, flags: &Flags) -> anyhow::Result<Figures> {
     let before = Yardstick::take(&bench.env, bench.processes.logs()).await?;
     let setting = format!(
-        "{} sessions cache one file, {} to a connection; {} writes of {} B; one cell of 3 replicas, fsync on",
-        flags.sessions, flags.sessions_per_connection, flags.writes, flags.bytes
+        "{} sessions cache one file, {} to a connection; {} writes of {} B; one cell of 3 replicas, {} proxies, fsync on",
+        flags.sessions, flags.sessions_per_connection, flags.writes, flags.bytes, flags.proxies
     );
     let mut figures = Figures::new("cached_write", setting);
     let master = bench.master("a").await?.1.address.clone();
-    let mut paths = vec![("direct", master)];
-    paths.extend(bench.system.proxy_addresses().into_iter().map(|proxy| ("proxy", proxy)));
-    for (path, host) in paths {
-        let way = Way { bench, flags, path, host };
+    let proxies = bench.system.proxy_addresses();
+    let mut paths = vec![("direct", vec![master])];
+    match proxies.len() {
+        0 => {}
+        1 => paths.push(("proxy", proxies)),
+        _ => paths.push(("proxies", proxies)),
+    }
+    for (path, hosts) in paths {
+        let way = Way { bench, flags, path, hosts };
         way.measure(&mut figures).await.with_context(|| format!("measure {path}"))?;
     }
     let after = Yardstick::take(&bench.env, bench.processes.logs()).await?;
@@ -101,13 +106,13 @@ async fn measure(bench: &Bench, flags: &Flags) -> anyhow::Result<Figures> {
     Ok(figures)
 }
 
-/// The readers at one host.
+/// The readers at one host, or a share of them at each of several.
 struct Way<'a> {
     bench: &'a Bench,
     flags: &'a Flags,
     /// For keys and people.
     path: &'static str,
-    host: String,
+    hosts: Vec<String>,
 }
 
 impl Way<'_> {
@@ -129,6 +134,7 @@ impl Way<'_> {
         );
         let (mut writes, mut rereads) = (Latencies::new(), Latencies::new());
         let mut cpu = Cpu::default();
+        let before = self.invalidations().await?;
         for _ in 0..flags.writes {
             let window = CpuWindow::of_servers(&self.bench.system);
             let (generation, took) = file.write().await?;
@@ -137,6 +143,7 @@ impl Way<'_> {
             round = readers.read(generation).await?;
             rereads.record(Duration::from_secs_f64(round.took_ms / 1e3));
         }
+        let told_by_cell = self.invalidations().await? - before;
         let (alone, written, reread) = (unwritten.summary(), writes.summary(), rereads.summary());
         let ms = |micros: u64| micros as f64 / 1e3;
         figures.at_most(60.0, format!("{path}_write_p50_ms"), "  write, p50, ms", ms(written.p50_us));
@@ -149,13 +156,26 @@ impl Way<'_> {
         note("reread_p50_ms", "all have read again, p50, ms", ms(reread.p50_us));
         let told = written.count * flags.sessions as u64;
         note("cell_cpu_us", "CPU us/session and write, all replicas", cpu.us_per("cell", told));
-        if *path == "proxy" {
-            note("proxy_cpu_us", "CPU us/session and write, proxy", cpu.us_per("proxy", told));
+        if *path != "direct" {
+            note("proxy_cpu_us", "CPU us/session and write, all proxies", cpu.us_per("proxy", told));
+            ensure!(told_by_cell > 0.0, "the proxies counted no invalidation in {} writes", flags.writes);
+            let each = told_by_cell / (written.count as f64 * self.hosts.len() as f64);
+            let label = "  invalidations from the cell, per write and proxy";
+            figures.at_most(1.0, format!("{path}_invalidations"), label, each);
         }
         for number in 0..flags.dead {
             self.with_dead(&file, &mut readers, number, figures).await.context("with a dead session")?;
         }
         readers.end().await
+    }
+
+    /// What cells have told all proxies together to drop since they were started.
+    async fn invalidations(&self) -> anyhow::Result<f64> {
+        let mut all = 0.0;
+        for proxy in &self.bench.system.proxies {
+            all += Scrape::take(&proxy.admin).await?.value("hasp_upstream_invalidations_total")?;
+        }
+        Ok(all)
     }
 
     /// A session of the benchmark's own at the master, with a file of this way.
@@ -180,7 +200,7 @@ impl Way<'_> {
         let process = processes.start(&Spec::new(format!("{}-{name}", self.path), ["--worker"]))?;
         let mut worker = Worker { process };
         let hold = Order::Hold {
-            targets: vec![self.host.clone()],
+            targets: self.hosts.clone(),
             sessions,
             per_connection: self.flags.sessions_per_connection,
             file: self.file_name(),
@@ -237,7 +257,7 @@ impl Way<'_> {
     /// A session that reads beside the others, and caches nothing.
     async fn bystander(&self) -> anyhow::Result<Bystander> {
         let connector = Connector::new(&self.bench.env, 1);
-        let session = BareSession::start(&self.bench.env, &connector, vec![self.host.clone()]);
+        let session = BareSession::start(&self.bench.env, &connector, self.hosts.clone());
         let handle = session.open(&self.file_name()).await?;
         Ok(Bystander { session, handle })
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// To a worker, on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Hold so many sessions with one of these hosts, and open this file in each.
+    /// Hold so many sessions, an equal share with each of these hosts, and open this file in each.
     Hold { targets: Vec<String>, sessions: usize, per_connection: usize, file: String },
     /// A write of this generation has returned: nobody may believe in an older one any more. Then all
     /// read the file, and ask to cache it.

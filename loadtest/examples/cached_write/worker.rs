@@ -60,11 +60,15 @@ async fn hold(
     file: &str,
 ) -> anyhow::Result<Vec<Arc<Cacher>>> {
     let (mut opening, mut cachers) = (JoinSet::new(), Vec::new());
-    for _ in 0..sessions {
+    for number in 0..sessions {
         if opening.len() >= OPENING {
             cachers.extend(next(&mut opening).await?);
         }
-        let session = BareSession::start(env, connector, targets.to_vec());
+        // They go to the first that takes them: an equal share to each.
+        let mut targets = targets.to_vec();
+        let first = number % targets.len().max(1);
+        targets.rotate_left(first);
+        let session = BareSession::start(env, connector, targets);
         let file = file.to_owned();
         opening.spawn(async move {
             let handle = session.open(&file).await?;

@@ -48,6 +48,9 @@ struct Cli {
     /// The worlds of that mistake, without making it
     #[arg(long, requires = "mutant")]
     without: bool,
+    /// So many sessions through two layers of proxies, with nothing that goes wrong
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "mutants"])]
+    crowd: Option<usize>,
     /// Worlds at a time
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -62,6 +65,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(sessions) = cli.crowd {
+        return exit(show_crowd(sessions));
+    }
     if cli.fresh {
         cli.from = fresh_seed(SystemClock.now());
         let bound = cli.minutes.map(|minutes| format!(" --minutes {minutes}")).unwrap_or_default();
@@ -77,6 +83,18 @@ fn main() -> ExitCode {
     // What a panic says is told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     exit(if cli.mutants { show_mutants(cli.from, cli.threads) } else { run_many(&cli, setting) })
+}
+
+/// Whether all was as it should be.
+fn show_crowd(sessions: usize) -> bool {
+    if sessions == 0 {
+        eprintln!("a crowd of nobody shows nothing");
+        return false;
+    }
+    let found = sim::crowd::run(sessions);
+    println!("{found}");
+    found.broken.iter().take(20).for_each(|broken| println!("broken: {broken}"));
+    found.broken.is_empty()
 }
 
 fn exit(is_good: bool) -> ExitCode {

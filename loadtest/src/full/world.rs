@@ -207,6 +207,7 @@ impl World {
             listen: listen(),
             advertise: Some(address(name)),
             map: self.map.clone(),
+            upstream: Vec::new(),
             admin: None,
             terms: LeaseTerms { lease: self.shape.proxy_lease },
         };

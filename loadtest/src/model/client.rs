@@ -69,14 +69,15 @@ impl World {
     /// An application's library that is about to start.
     pub(super) fn new_library(plan: &Plan, index: usize) -> ApplicationCore {
         let hosts = if plan.clients[index].is_behind {
-            Hosts::One((0..plan.proxies).map(|proxy| NodeId::Proxy(proxy).address()).collect())
+            Hosts::one((0..plan.proxies).map(|proxy| NodeId::Proxy(proxy).address()).collect::<Vec<_>>())
         } else {
             Hosts::Cells(map())
         };
         let principal = format!("user{index}");
         let seed = [200 + u8::try_from(index).expect("few"); 32];
         let config = UpstreamConfig::application(hosts, &principal, seed);
-        let options = CoreOptions { principal, cache_bytes: Some(CACHE_BYTES), ends_idle: false };
+        let options =
+            CoreOptions { principal, cache_bytes: Some(CACHE_BYTES), ends_idle: false, follows: Vec::new() };
         ApplicationCore::new(UpstreamCore::new(Time::ZERO, config), &options)
     }
 

@@ -55,6 +55,7 @@ impl Remembered for Replica {
                 Effect::Down(connection, Sealed::new(Downward::Item(down)))
             }
             master::Output::Close(connection) => Effect::Down(connection, Sealed::new(Downward::Gone)),
+            master::Output::Traced(..) => return None,
             master::Output::Propose(batch, entry) => Effect::Propose(batch, entry),
         })
     }
@@ -71,6 +72,7 @@ impl Remembered for RelayCore {
             relay::Output::Disconnect(link) => Effect::Disconnect(link),
             relay::Output::SendUp(link, up) => Effect::Up(link, sealed_up(up)),
             relay::Output::Noticed(..)
+            | relay::Output::FannedOut(_)
             | relay::Output::Show(_)
             | relay::Output::Ready
             | relay::Output::Stopped => return None,

@@ -5,7 +5,7 @@ use hasp_proto::machine::Core as _;
 use hasp_proto::stream::Role;
 use hasp_proto::time::Time;
 use hasp_router::relay::{Input, RelayCore, RelayCoreConfig};
-use hasp_router::upstream::UpstreamConfig;
+use hasp_router::upstream::{Hosts, UpstreamConfig};
 
 use super::memo::Given;
 use super::node::NodeId;
@@ -18,9 +18,14 @@ impl World {
     /// One that is about to start.
     pub(super) fn new_proxy(index: usize) -> RelayCore {
         let seed = [100 + u8::try_from(index).expect("few"); 32];
-        let upstream = UpstreamConfig::tier(map(), Role::Proxy, &NodeId::Proxy(index).address(), seed);
-        let config =
-            RelayCoreConfig { upstream, terms: LeaseTerms::default(), cache_bytes: Some(CACHE_BYTES) };
+        let upstream =
+            UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, &NodeId::Proxy(index).address(), seed);
+        let config = RelayCoreConfig {
+            upstream,
+            map: map(),
+            terms: LeaseTerms::default(),
+            cache_bytes: Some(CACHE_BYTES),
+        };
         let core = RelayCore::new(Time::ZERO, config);
         assert!(core.poll_timeout().is_some(), "it begins by itself");
         core

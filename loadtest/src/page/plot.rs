@@ -103,6 +103,23 @@ impl Line {
         Self { name: name.to_owned(), colour, style, points, hint: name.to_owned() }
     }
 
+    /// Whether there is nothing to draw.
+    pub const fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// What is drawn.
+    #[cfg(test)]
+    pub fn points(&self) -> &[(f64, f64)] {
+        &self.points
+    }
+
+    /// How it is drawn.
+    #[cfg(test)]
+    pub const fn style(&self) -> Style {
+        self.style
+    }
+
     /// With another hint than its name.
     #[must_use]
     pub fn hinting(self, hint: &str) -> Self {
@@ -171,6 +188,9 @@ impl Plot {
                     ),
                 );
             }
+            return;
+        }
+        if line.points.is_empty() {
             return;
         }
         let points: Vec<_> = line.points.iter().map(place).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();

@@ -38,12 +38,13 @@ fn phase(clients: usize, at_master: f64) -> Phase {
 fn page_of(main: &Phase, baseline: Option<&Phase>) -> String {
     let rates = Rates::paper(main.clients);
     let setting = Setting { proxies: 9, cells: 2, replicas: 3, seed: 1, rates, is_raised: true };
-    page(&Report::new(&setting, main, baseline), main, baseline)
+    page(&Report::new(&setting, main, baseline), main)
 }
 
 #[test]
 fn the_page_says_what_was_measured_and_needs_nothing_else() {
-    let text = page_of(&phase(90_000, 1.125), Some(&phase(3_000, 375.0)));
+    let baseline = Phase { is_baseline: true, ..phase(3_000, 375.0) };
+    let text = page_of(&phase(90_000, 1.125), Some(&baseline));
 
     assert!(text.contains("<b>90,000</b>sessions opened"));
     assert!(

@@ -6,6 +6,11 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
 use super::{KeepAlives, OpReport, Report};
+use crate::capacity::Capacity;
+use crate::churn::ChurnReport;
+use crate::measure::Summary;
+use crate::options::Mode;
+use crate::points::Point;
 use crate::window::ProcessReport;
 
 impl fmt::Display for Report {
@@ -15,7 +20,20 @@ impl fmt::Display for Report {
             f,
             "{clients} clients, {proxies} proxies, {cells} cells of {replicas} replicas, {seconds:.0} s under load\n"
         )?;
+        if let Some(capacity) = &self.capacity {
+            writeln!(f, "{}\n", steps(capacity))?;
+            match capacity.held {
+                Some(held) => writeln!(f, "{held} clients held; {}\n", capacity.why)?,
+                None => writeln!(f, "no size held: {}\n", capacity.why)?,
+            }
+        }
         writeln!(f, "{}\n", self.summary())?;
+        if let Some(churn) = &self.churn {
+            writeln!(f, "{}\n", visits(churn))?;
+        }
+        if self.points.len() > 2 {
+            writeln!(f, "{}\n", points(&self.points))?;
+        }
         writeln!(f, "{}\n", operations(self))?;
         writeln!(f, "{}", processes(&self.processes))?;
         self.load_note(f)?;
@@ -23,6 +41,7 @@ impl fmt::Display for Report {
             writeln!(f, "note: {remark}")?;
         }
         match self.faults.as_slice() {
+            [] if self.mode == Mode::Capacity.name() => writeln!(f, "\nok: no check failed"),
             [] => writeln!(f, "\nok: no session lost, no check failed, no operation failed"),
             faults => faults.iter().try_for_each(|fault| writeln!(f, "FAILED: {fault}")),
         }
@@ -138,6 +157,73 @@ fn processes(processes: &[ProcessReport]) -> Table {
             process.sessions.to_string(),
             known(process.cpu_us_per_keepalive, 1),
             known(process.rss_kib_per_session, 1),
+        ]);
+    }
+    table
+}
+
+/// Clients that came and went.
+fn visits(churn: &ChurnReport) -> Table {
+    let mut table =
+        new_table(["clients that come and go", "asked /s", "done /s", "p50 ms", "p99 ms", "max ms"], 1);
+    let mut line = |what: &str, per_s: f64, latency: Summary| {
+        let Summary { count, p50_us, p99_us, max_us } = latency;
+        let [p50, p99, max] = [p50_us, p99_us, max_us].map(|micros| ms(micros, count));
+        let (asked, done) = (format!("{:.1}", churn.asked_per_s), format!("{per_s:.1}"));
+        table.add_row([what.to_owned(), asked, done, p50, p99, max]);
+    };
+    line("sessions opened, with an ephemeral file", churn.opened_per_s, churn.open);
+    line("sessions ended", churn.closed_per_s, churn.close);
+    let verdict = if churn.kept_up { "the rate was kept up" } else { "the rate was NOT kept up" };
+    let failed = format!("{} failed, {} files left behind", churn.failed, churn.left_behind);
+    table.add_row([verdict.to_owned(), failed]);
+    table
+}
+
+/// What was seen at each number of clients on the way up.
+fn steps(capacity: &Capacity) -> Table {
+    let headers = [
+        "clients",
+        "opened /s",
+        "asked /s",
+        "open p99 ms",
+        "p50 ms",
+        "p99 ms",
+        "jeopardy",
+        "lost",
+        "errors",
+        "at master /s",
+        "master CPU",
+    ];
+    let mut table = new_table(headers, 0);
+    for step in &capacity.steps {
+        table.add_row([
+            step.clients.to_string(),
+            format!("{:.0}", step.opened_per_s),
+            format!("{:.0}", step.asked_per_s),
+            ms(step.open.p99_us, step.open.count),
+            ms(step.latency.p50_us, step.latency.count),
+            ms(step.latency.p99_us, step.latency.count),
+            step.jeopardies.to_string(),
+            step.lost.to_string(),
+            step.errors.to_string(),
+            known(step.at_master_per_s, 2),
+            known(step.master_cpu.map(|cores| cores * 100.0), 1),
+        ]);
+    }
+    table
+}
+
+/// What the busiest master had to do at each number of clients.
+fn points(points: &[Point]) -> Table {
+    let headers = ["clients", "proxies", "KeepAlives/s at the busiest master", "its CPU, % of a core"];
+    let mut table = new_table(headers, 0);
+    for point in points {
+        table.add_row([
+            point.clients.to_string(),
+            if point.proxied { "with" } else { "without" }.to_owned(),
+            format!("{:.2}", point.at_master_per_s),
+            known(point.master_cpu.map(|cores| cores * 100.0), 1),
         ]);
     }
     table

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::capacity::Step;
 use crate::check::ViolationKind;
 
 fn rates(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
@@ -41,6 +42,7 @@ fn main_phase() -> Phase {
 fn baseline_phase() -> Phase {
     Phase {
         clients: 1_000,
+        is_baseline: true,
         sessions: Sessions { opened: 1_000, lost: 0, jeopardy: 0 },
         at_masters_per_s: rates(&[("a", 126.0), ("b", 124.0)]),
         ..main_phase()
@@ -134,4 +136,104 @@ fn the_report_for_people_says_the_reduction_and_whether_all_is_well() {
 
     assert!(good.contains("1000 x") && good.contains("ok: no session lost"), "{good}");
     assert!(bad.contains("FAILED: 1 sessions were lost") && !bad.contains("ok:"), "{bad}");
+}
+
+fn churn_report() -> ChurnReport {
+    ChurnReport {
+        asked_per_s: 100.0,
+        stay_s: 5.0,
+        opened_per_s: 99.0,
+        closed_per_s: 98.0,
+        kept_up: true,
+        open: Summary { count: 2_970, p50_us: 4_000, p99_us: 20_000, max_us: 31_000 },
+        close: Summary { count: 2_450, p50_us: 1_000, p99_us: 5_000, max_us: 9_000 },
+        failed: 0,
+        left_behind: 0,
+    }
+}
+
+#[test]
+fn clients_that_come_and_go_are_reported_and_their_failures_are_faults() {
+    let phase = |change: &dyn Fn(&mut ChurnReport)| {
+        let mut churn = churn_report();
+        change(&mut churn);
+        Phase { churn: Some(churn), visit_failures: vec!["visitor 7: no answer".into()], ..main_phase() }
+    };
+    let report = Report::new(&setting(), &phase(&|_| {}), None);
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+
+    assert_eq!((&json["mode"], &json["churn"]["opened_per_s"]), (&"churn".into(), &99.0.into()));
+    assert_eq!(json["churn"]["open"]["p99_us"], 20_000);
+    assert!(report.to_string().contains("the rate was kept up") && report.faults().is_empty());
+    let failed = phase(&|churn| churn.failed = 3).faults();
+    assert_eq!(failed, ["3 clients that came and went fared badly", "visitor 7: no answer"]);
+    let left = phase(&|churn| churn.left_behind = 2).faults();
+    assert_eq!(left, ["2 ephemeral files outlived their sessions"]);
+    let slow = Report::new(&setting(), &phase(&|churn| churn.kept_up = false), None);
+    assert!(slow.faults().is_empty() && slow.to_string().contains("NOT kept up"), "{slow}");
+}
+
+fn step(clients: usize) -> Step {
+    Step {
+        clients,
+        opened: clients as u64,
+        asked_per_s: 100.0,
+        opened_per_s: 100.0,
+        at_master_per_s: Some(0.5),
+        master_cpu: Some(0.02),
+        seconds: 10.0,
+        ..Step::default()
+    }
+}
+
+#[test]
+fn a_search_that_ends_with_a_bend_is_a_success_if_the_first_size_held() {
+    let found = |steps| {
+        let capacity = Some(Capacity::new(steps, Duration::from_secs(1)));
+        // Some were lost at the size that did not hold.
+        let sessions = Sessions { opened: 3_000, lost: 9, jeopardy: 0 };
+        Phase { capacity, sessions, ..main_phase() }
+    };
+    let bent = Step { lost: 9, ..step(2_000) };
+
+    let report = Report::new(&setting(), &found(vec![step(1_000), bent.clone()]), None);
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+
+    assert_eq!(
+        (&json["capacity"]["held"], &json["capacity"]["stopped_by"]),
+        (&1_000.into(), &"sessions_lost".into())
+    );
+    assert_eq!(json["mode"], "capacity");
+    assert!(report.faults().is_empty(), "{:?}", report.faults());
+    let text = report.to_string();
+    assert!(text.contains("1000 clients held; at 2000 clients 9 sessions were lost"), "{text}");
+    assert!(text.contains("ok: no check failed\n"), "{text}");
+    let none = found(vec![bent.clone()]).faults();
+    assert_eq!(none, ["no size held: at 2000 clients 9 sessions were lost"]);
+    let mut wrong = found(vec![step(1_000), bent]);
+    wrong.violations.add(ViolationKind::StaleRead.because("4 after 5"));
+    assert_eq!(wrong.faults(), ["1 checks failed", "StaleRead: 4 after 5"]);
+}
+
+#[test]
+fn each_size_that_was_measured_is_a_point_and_no_other() {
+    let master =
+        ProcessReport { role: "master".into(), cpu_s: Some(0.6), ..main_phase().processes.remove(0) };
+    let main = Phase { processes: vec![master], seconds: 30.0, ..main_phase() };
+    let small =
+        Phase { clients: 500, sessions: Sessions { opened: 499, ..Sessions::default() }, ..main_phase() };
+
+    let report = Report::new(&setting(), &main, Some(&baseline_phase())).with_others(&[small]);
+
+    let points: Vec<_> = report.points().iter().map(|point| (point.clients, point.proxied)).collect();
+    assert_eq!(points, [(500, true), (1_000, false), (3_000, true)]);
+    assert_eq!(report.points()[2].master_cpu, Some(0.02));
+    assert_eq!(report.points()[1].at_master_per_s, 126.0, "the busiest");
+    assert_eq!(report.faults(), ["500 clients: 499 of 500 sessions were opened"]);
+    assert!(report.to_string().contains("without"), "a table of the points");
+
+    let unopened = Step { opened: 1_999, seconds: 0.0, at_master_per_s: None, ..step(2_000) };
+    let capacity = Some(Capacity::new(vec![step(1_000), unopened], Duration::from_secs(1)));
+    let points = Phase { capacity, ..main_phase() }.points();
+    assert_eq!(points.iter().map(|point| point.clients).collect::<Vec<_>>(), [1_000]);
 }

@@ -441,6 +441,7 @@ impl World {
             match output {
                 Output::Send(connection, down) => self.send_down(connection, down),
                 Output::Close(connection) => self.close(connection),
+                Output::Traced(..) => {}
                 Output::Propose(batch, entry) => self.propose(index, batch, entry),
             }
         }

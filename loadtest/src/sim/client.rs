@@ -95,7 +95,8 @@ impl World {
         let hosts = if goes_direct {
             Hosts::Cells(self.map.clone())
         } else {
-            Hosts::One((0..self.plan.proxies).map(|at| NodeId::Proxy(at).address()).collect())
+            let known = self.plan.first_known..self.plan.proxies;
+            Hosts::one(known.map(|at| NodeId::Proxy(at).address()).collect::<Vec<_>>())
         };
         let principal = script::principal(index);
         let config = UpstreamConfig {
@@ -103,8 +104,12 @@ impl World {
             grace: self.plan.grace,
             ..UpstreamConfig::application(hosts, &principal, self.random.bytes())
         };
-        let options =
-            CoreOptions { principal, cache_bytes: taste.caches.then_some(1 << 20), ends_idle: true };
+        let options = CoreOptions {
+            principal,
+            cache_bytes: taste.caches.then_some(1 << 20),
+            ends_idle: true,
+            follows: Vec::new(),
+        };
         let upstream = UpstreamCore::new(self.local(NodeId::Client(index)), config);
         Client {
             core: ApplicationCore::new(upstream, &options),

@@ -55,6 +55,10 @@ pub struct Plan {
     pub cells: usize,
     /// Proxies.
     pub proxies: usize,
+    /// So many of them, the first, are before the others; 0: all are before the cells.
+    pub upper: usize,
+    /// The first proxy that applications know.
+    pub first_known: usize,
     /// Applications.
     pub clients: usize,
     /// What masters and proxies grant.
@@ -75,12 +79,27 @@ impl Plan {
         let cells = if random.chance(250) { 2 } else { 1 };
         let proxies = *random.pick(&[0, 1, 2, 2, 3]);
         let proxies = if setting.is_direct { 0 } else { proxies };
+        let is_layered = proxies > 0 && setting.stage.is_none() && random.chance(350);
+        let upper = if is_layered { random.index(2) + 1 } else { 0 };
+        let proxies = proxies + upper;
+        let first_known = if random.chance(700) { upper } else { 0 };
         let clients = random.index(9) + 4;
         let lease = Duration::from_millis(*random.pick(&[1_500, 3_000, 6_000, 12_000]));
         let grace = Duration::from_secs(*random.pick(&[3, 10, 45]));
         let timing = scaled(Timing::default(), *random.pick(&[50, 100, 100, 200]));
         let slow = *random.pick(&[(0, 50), (2, 400), (5, 3_000), (20, 200), (50, 1_000)]);
-        let mut plan = Self { cells, proxies, clients, lease, grace, timing, slow, faults: Vec::new() };
+        let mut plan = Self {
+            cells,
+            proxies,
+            upper,
+            first_known,
+            clients,
+            lease,
+            grace,
+            timing,
+            slow,
+            faults: Vec::new(),
+        };
         match setting.stage {
             Some(mutant) => scenarios::set(&mut plan, random, mutant),
             None => {
@@ -118,7 +137,12 @@ fn draw(random: &mut Random, kind: usize, plan: &Plan) -> Fault {
     match kind {
         0 => Fault::Crash(any, long),
         1 => Fault::Pause(any, long),
-        2 => Fault::Cut(tier, replica, random.chance(500), long),
+        2 => {
+            let is_lower = matches!(tier, NodeId::Proxy(index) if index >= plan.upper);
+            let above =
+                if plan.upper > 0 && is_lower { NodeId::Proxy(random.index(plan.upper)) } else { replica };
+            Fault::Cut(tier, above, random.chance(500), long)
+        }
         3 => Fault::Cut(client, tier, random.chance(500), long),
         4 => Fault::Isolate(any, long),
         5 => Fault::Reset(random.draw()),

@@ -13,7 +13,7 @@ use hasp_proto::stream::{Down, Role, Up};
 use hasp_proto::time::Time;
 use hasp_router::relay::{Input, Output, RelayCore, RelayCoreConfig};
 use hasp_router::service::view::View;
-use hasp_router::upstream::UpstreamConfig;
+use hasp_router::upstream::{Hosts, UpstreamConfig};
 use hasp_rt::clock::Clock;
 
 use super::driving::drive;
@@ -56,14 +56,21 @@ impl World {
     /// A proxy that is about to start.
     pub fn new_proxy(&mut self, index: usize) -> Proxy {
         let node = NodeId::Proxy(index);
-        let upstream =
-            UpstreamConfig::tier(self.map.clone(), Role::Proxy, &node.address(), self.random.bytes());
+        let hosts = if index < self.plan.upper || self.plan.upper == 0 {
+            Hosts::Cells(self.map.clone())
+        } else {
+            Hosts::one((0..self.plan.upper).map(|at| NodeId::Proxy(at).address()).collect::<Vec<_>>())
+        };
+        let upstream = UpstreamConfig::tier(hosts, Role::Proxy, &node.address(), self.random.bytes());
         let upstream = UpstreamConfig { grace: self.plan.grace.max(Duration::from_secs(10)), ..upstream };
         let terms = LeaseTerms { lease: self.plan.lease };
         let cache_bytes = if index == 2 { Some(600) } else { Some(1 << 20) };
         let clock = Arc::new(Shown::default());
         let view = View::new(self.map.cells.keys(), VIEW_BYTES, clock.clone());
-        let core = RelayCore::new(self.local(node), RelayCoreConfig { upstream, terms, cache_bytes });
+        let core = RelayCore::new(
+            self.local(node),
+            RelayCoreConfig { upstream, map: self.map.clone(), terms, cache_bytes },
+        );
         Proxy { core, view, clock }
     }
 
@@ -119,10 +126,11 @@ impl World {
                 Output::Disconnect(link) => self.disconnect(node, &link),
                 Output::SendUp(link, up) => self.send_up(node, &link, up),
                 Output::Noticed(cell, event) => {
+                    let cell = cell.as_ref().map_or("all", |cell| cell.as_str());
                     self.story.tell(self.now, node, format_args!("at {cell}: {event:?}"));
                 }
                 Output::Show(show) => self.proxies[index].view.show(show),
-                Output::Ready | Output::Stopped => {}
+                Output::FannedOut(_) | Output::Ready | Output::Stopped => {}
             }
         }
     }

@@ -133,6 +133,12 @@ impl<T> Outbox<T> {
         self.queue().bytes
     }
 
+    /// Items and bytes that wait.
+    pub fn waiting(&self) -> (usize, usize) {
+        let queue = self.queue();
+        (queue.items.len(), queue.bytes)
+    }
+
     /// Takes what is ready, in order: as many items as fit into `bytes_max`, at least one.
     ///
     /// `None` once it is closed and empty. For one consumer: only the last to poll is woken.

@@ -3,21 +3,29 @@
 //! Metrics are a value, not a global: a process that runs many servers has a [`Metrics`] for each.
 //! Names and labels never carry node names or client ids.
 
+pub mod trace;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus_client::collector::Collector;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::{Metric, Registry, Unit};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry as Subscriber};
 
 /// What is logged without `HASP_LOG`.
 const LOG_DEFAULT: &str = "info,openraft=error,chunked_wal=warn,raft_log=warn";
+
+/// How long a collector may take at the end.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// How lines of the log look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,21 +43,30 @@ pub struct Settings {
     pub log: String,
     /// How they look.
     pub format: LogFormat,
-    /// Where a collector takes OTLP over gRPC, such as `http://127.0.0.1:4317`.
-    pub otlp: Option<String>,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     /// The name that traces go under.
     pub service: String,
 }
 
+/// What to send to a collector of traces.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Where it takes OTLP over gRPC, such as `http://127.0.0.1:4317`.
+    pub otlp: String,
+    /// Of the traces that begin here, which part is kept: 0 to 1. Those that others began are kept if they kept them.
+    pub ratio: f64,
+}
+
 impl Settings {
-    /// As `HASP_LOG`, `HASP_LOG_FORMAT` (`json`) and `HASP_OTLP` say. For `main` only.
-    pub fn from_environment(service: &str) -> Self {
+    /// Logs as `HASP_LOG` and `HASP_LOG_FORMAT` (`json`) say, and these traces. For `main` only.
+    pub fn from_environment(service: &str, traces: Option<Traces>) -> Self {
         let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let is_json = set("HASP_LOG_FORMAT").is_some_and(|format| format == "json");
         Self {
             log: set("HASP_LOG").unwrap_or_else(|| LOG_DEFAULT.to_owned()),
             format: if is_json { LogFormat::Json } else { LogFormat::Text },
-            otlp: set("HASP_OTLP"),
+            traces,
             service: service.to_owned(),
         }
     }
@@ -62,7 +79,7 @@ pub enum TelemetryError {
     #[error("HASP_LOG does not parse")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// The collector's address is none.
-    #[error("HASP_OTLP is no address of a collector")]
+    #[error("otlp is no address of a collector")]
     Otlp(#[from] opentelemetry_otlp::ExporterBuildError),
     /// Somebody set it up before in this process.
     #[error("logging is set up already")]
@@ -84,19 +101,25 @@ impl Telemetry {
     /// If a setting is wrong.
     pub fn start(settings: &Settings) -> Result<Self, TelemetryError> {
         let filter = EnvFilter::try_new(&settings.log)?;
-        let traces = settings.otlp.as_deref().map(|endpoint| exporter(endpoint, &settings.service));
+        let traces = settings.traces.as_ref().map(|traces| exporter(traces, &settings.service));
         let traces = traces.transpose()?;
-        let export = traces
-            .as_ref()
-            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("hasp")));
-        tracing_subscriber::registry().with(lines(settings.format)).with(export).with(filter).try_init()?;
+        let export = traces.as_ref().map(|provider| {
+            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("hasp"));
+            let layer = layer.with_location(false).with_threads(false).with_tracked_inactivity(false);
+            layer.with_filter(Targets::new().with_target(trace::TARGET, Level::TRACE))
+        });
+        let lines = lines(settings.format).with_filter(filter);
+        tracing_subscriber::registry().with(lines).with(export).try_init()?;
         Ok(Self { traces })
     }
 
-    /// Sends what is still to be sent. Blocks for a moment.
-    pub fn shutdown(self) {
-        if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
-            tracing::warn!(%error, "traces were lost");
+    /// Sends what is still to be sent, if somebody takes it in a moment.
+    pub async fn shutdown(self) {
+        let Some(provider) = self.traces else { return };
+        #[allow(clippy::disallowed_methods, reason = "it waits for what this runtime sends; for `main` only")]
+        let ended = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(PATIENCE)).await;
+        if !matches!(ended, Ok(Ok(()))) {
+            tracing::warn!(?ended, "traces were lost");
         }
     }
 }
@@ -112,10 +135,12 @@ fn lines(format: LogFormat) -> Box<dyn Layer<Subscriber> + Send + Sync> {
     }
 }
 
-fn exporter(endpoint: &str, service: &str) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
+fn exporter(traces: &Traces, service: &str) -> Result<SdkTracerProvider, TelemetryError> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&traces.otlp).build()?;
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(traces.ratio)));
     let resource = Resource::builder().with_service_name(service.to_owned()).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_sampler(sampler);
+    Ok(provider.with_resource(resource).build())
 }
 
 /// The metrics of one server. A clone is the same registry.
@@ -135,6 +160,12 @@ impl Metrics {
     /// Counters are shown with `_total` at the end of their name.
     pub fn register<M: Metric + Clone>(&self, name: &str, help: &str, metric: M) -> M {
         self.with(|registry| registry.register(name, help, metric.clone()));
+        metric
+    }
+
+    /// Adds a metric in a base unit, which is put at the end of its name, and gives it back.
+    pub fn register_in<M: Metric + Clone>(&self, unit: Unit, name: &str, help: &str, metric: M) -> M {
+        self.with(|registry| registry.register_with_unit(name, help, unit, metric.clone()));
         metric
     }
 
@@ -191,7 +222,7 @@ mod tests {
         let settings = Settings {
             log: "hasp=nonsense=1".to_owned(),
             format: LogFormat::Text,
-            otlp: None,
+            traces: None,
             service: "test".to_owned(),
         };
 
@@ -203,7 +234,7 @@ mod tests {
         let settings = Settings {
             log: "warn".to_owned(),
             format: LogFormat::Json,
-            otlp: Some("http://127.0.0.1:1".to_owned()),
+            traces: Some(Traces { otlp: "http://127.0.0.1:1".to_owned(), ratio: 1.0 }),
             service: "test".to_owned(),
         };
 

@@ -18,8 +18,9 @@ pub use pipe::PipeTransport;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimTransport;
 
-/// How many connections may wait in the kernel to be accepted: a whole tier that reconnects.
-const BACKLOG: u32 = 4_096;
+/// How many connections may wait in the kernel to be accepted: those who wait longer than a host that is busy takes for so
+/// many have gone elsewhere by then. The kernel drops what others say first, and they say it again after a second or more.
+const BACKLOG: u32 = 256;
 
 /// A byte stream in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -42,6 +43,14 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// If the address is taken or not ours; the message names it.
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>>;
+
+    /// The addresses that this one stands for: more than one if its host is a name of several.
+    ///
+    /// # Errors
+    /// If the name cannot be looked up; the message names it.
+    fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<String>>> {
+        Box::pin(async move { Ok(vec![address.to_owned()]) })
+    }
 }
 
 /// Takes in connections until dropped.
@@ -85,6 +94,10 @@ impl Transport for TcpTransport {
     fn listen<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
         Box::pin(async move { tcp::listen(address).await.map_err(|error| at("listen on", address, error)) })
     }
+
+    fn resolve<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Vec<String>>> {
+        Box::pin(async move { tcp::resolve(address).await.map_err(|error| at("look up", address, error)) })
+    }
 }
 
 /// Says in the error itself what was tried where: it is often all that an operator sees.
@@ -108,6 +121,19 @@ mod tcp {
             }
         }
         Err(last)
+    }
+
+    pub(super) async fn resolve(address: &str) -> io::Result<Vec<String>> {
+        let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
+        found.sort_unstable();
+        found.dedup();
+        let of_four = found.iter().filter(|peer| peer.is_ipv4()).count();
+        // A name of one host, which may have an address of each kind, stays a name: it may stand for another when it
+        // is connected to.
+        if of_four.max(found.len() - of_four) <= 1 {
+            return Ok(vec![address.to_owned()]);
+        }
+        Ok(found.iter().map(SocketAddr::to_string).collect())
     }
 
     async fn connect_one(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -8,6 +8,9 @@ use crate::time::Time;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a host may take to welcome. A master that creates a session commits it first.
 const GREETING_PATIENCE: Duration = Duration::from_secs(4);
+/// Both double with each host that was too slow, up to this: where thousands come at once, hosts would else do nothing but
+/// begin what is given up half done.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// How long to wait for a host to close the stream of a session that was ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 /// First pause after a failure; half as long again, up to the longest, each time that all targets have failed.
@@ -30,6 +33,8 @@ pub(super) struct Link {
     redirect: Option<String>,
     redirects: u32,
     failures: u32,
+    /// Attempts that took too long since the last Welcome.
+    slow: u32,
     jitter: u64,
 }
 
@@ -67,6 +72,7 @@ impl Link {
             redirect: None,
             redirects: 0,
             failures: 0,
+            slow: 0,
             jitter,
         }
     }
@@ -78,18 +84,32 @@ impl Link {
         }
     }
 
+    /// The list of targets is about to be another one than `old`: what is under way goes on, and the first of the new ones
+    /// is next.
+    pub(super) fn retarget(&mut self, old: &[String]) {
+        if self.any().is_some() && self.redirect.is_none() {
+            self.redirect = Some(self.target(old).to_owned());
+        }
+        self.next = 0;
+    }
+
     pub(super) fn connect(&mut self, now: Time) -> Attempt {
         self.attempts += 1;
         let attempt = Attempt(self.attempts);
-        self.state = State::Connecting { attempt, patience: now + CONNECT_PATIENCE };
+        self.state = State::Connecting { attempt, patience: now + self.patience(CONNECT_PATIENCE) };
         attempt
+    }
+
+    fn patience(&self, least: Duration) -> Duration {
+        (least * 2_u32.pow(self.slow.min(8))).min(PATIENCE_MAX)
     }
 
     /// The connection stands; `false` if it is not the one waited for.
     pub(super) fn greet(&mut self, now: Time, connected: Attempt) -> bool {
         match self.state {
             State::Connecting { attempt, .. } if attempt == connected => {
-                self.state = State::Greeting { attempt, sent: now, patience: now + GREETING_PATIENCE };
+                let patience = now + self.patience(GREETING_PATIENCE);
+                self.state = State::Greeting { attempt, sent: now, patience };
                 true
             }
             _ => false,
@@ -102,6 +122,7 @@ impl Link {
             State::Greeting { attempt, sent, .. } if attempt == by => {
                 self.state = State::Live { attempt };
                 self.failures = 0;
+                self.slow = 0;
                 self.redirects = 0;
                 Some(sent)
             }
@@ -144,12 +165,17 @@ impl Link {
     }
 
     /// The attempt that has taken too long, if it has.
-    pub(super) fn take_too_slow(&self, now: Time) -> Option<Attempt> {
+    pub(super) fn take_too_slow(&mut self, now: Time) -> Option<Attempt> {
         match self.state {
             State::Connecting { attempt, patience }
             | State::Greeting { attempt, patience, .. }
-            | State::Ending { attempt, patience } => (now >= patience).then_some(attempt),
-            State::Waiting { .. } | State::Live { .. } | State::Stopped => None,
+            | State::Ending { attempt, patience }
+                if now >= patience =>
+            {
+                self.slow += 1;
+                Some(attempt)
+            }
+            _ => None,
         }
     }
 
@@ -207,4 +233,36 @@ const fn splitmix(state: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::t;
+
+    #[test]
+    fn hosts_that_are_too_slow_are_given_more_time_until_one_welcomes() {
+        let mut link = Link::new(7);
+        let mut now = t(0);
+        let mut waited = Vec::new();
+        for _ in 0..4 {
+            let attempt = link.connect(now);
+            let patience = link.deadline().expect("it connects");
+            waited.push(patience.saturating_since(now));
+            assert_eq!(link.take_too_slow(patience - Duration::from_micros(1)), None);
+            now = patience;
+            assert_eq!(link.take_too_slow(now), Some(attempt));
+            link.failed(now, 3);
+            now = link.deadline().expect("it pauses");
+        }
+        assert_eq!(waited, [2, 4, 8, 10].map(Duration::from_secs));
+
+        let attempt = link.connect(now);
+        assert!(link.greet(now, attempt));
+        assert_eq!(link.deadline(), Some(now + PATIENCE_MAX), "greeting is given more time as well");
+        link.welcomed(attempt).expect("it was greeting");
+        link.failed(now, 3);
+        link.connect(now);
+        assert_eq!(link.deadline(), Some(now + CONNECT_PATIENCE), "as if nothing had been");
+    }
 }

@@ -68,8 +68,8 @@ impl Requests {
         let settled_below = self.settled_below();
         let waiting = self.waiting.get_mut(&number)?;
         waiting.was_sent = true;
-        let Ask { op, on_behalf, guard, caches } = waiting.ask.clone();
-        let request = Request { number, settled_below, on_behalf, guard, caches, op };
+        let Ask { op, on_behalf, guard, caches, trace } = waiting.ask.clone();
+        let request = Request { number, settled_below, on_behalf, guard, caches, trace, op };
         Some((request, waiting.cancelled))
     }
 

@@ -8,13 +8,14 @@ use super::{Malformed, malformed};
 use crate::error::{Error, ErrorCode};
 use crate::event::EventMask;
 use crate::handle::HandleToken;
-use crate::id::{Claim, Generation, RequestNumber, SessionId};
+use crate::id::{CellName, Claim, Generation, RequestNumber, SessionId};
 use crate::item::ItemKinds;
 use crate::limits::{LOCK_DELAY, PRINCIPAL_BYTES_MAX};
 use crate::name::Name;
 use crate::request::{Answer, Create, EndCause, OnBehalf, Op, Open, Reply, Request, Use};
 use crate::sequencer::SequencerToken;
 use crate::time::micros;
+use crate::trace::TraceContext;
 use crate::wire::{tier, v1};
 
 impl From<Use> for v1::open::Use {
@@ -73,6 +74,7 @@ impl From<OnBehalf> for tier::v1::OnBehalf {
             settled_below: on_behalf.settled_below.0,
             claim: on_behalf.claim.0,
             principal: on_behalf.principal,
+            mover: on_behalf.is_mover,
         }
     }
 }
@@ -90,6 +92,7 @@ impl TryFrom<tier::v1::OnBehalf> for OnBehalf {
             settled_below: RequestNumber(on_behalf.settled_below),
             claim: Claim(on_behalf.claim),
             principal: on_behalf.principal,
+            is_mover: on_behalf.mover,
         })
     }
 }
@@ -213,6 +216,7 @@ impl From<Request> for v1::Request {
             on_behalf: request.on_behalf.map(Into::into),
             guard: request.guard.map(|guard| guard.as_bytes().clone()).unwrap_or_default(),
             caches: request.caches,
+            trace: request.trace.map(|trace| trace.to_bytes()).unwrap_or_default(),
             op: Some(op),
         }
     }
@@ -273,6 +277,7 @@ impl TryFrom<v1::Request> for Request {
             on_behalf: request.on_behalf.map(TryInto::try_into).transpose()?,
             guard: (!request.guard.is_empty()).then(|| SequencerToken::new(request.guard)),
             caches: request.caches,
+            trace: TraceContext::from_bytes(&request.trace),
             op,
         })
     }
@@ -306,7 +311,10 @@ impl From<Answer> for v1::Answer {
                 Wire::Acquired(v1::Acquired { lock_generation: lock_generation.0 })
             }
             Ok(Reply::Released) => Wire::Released(v1::Released {}),
-            Ok(Reply::Noted) => Wire::Noted(v1::Noted {}),
+            Ok(Reply::Noted) => Wire::Noted(v1::Noted { without_cells: Vec::new() }),
+            Ok(Reply::ClaimedWithout(cells)) => {
+                Wire::Noted(v1::Noted { without_cells: cells.iter().map(CellName::to_string).collect() })
+            }
             Ok(Reply::AclSet { acl_generation }) => {
                 Wire::AclSet(v1::AclSet { acl_generation: acl_generation.0 })
             }
@@ -355,7 +363,10 @@ impl TryFrom<v1::Answer> for Answer {
                 Ok(Reply::Acquired { lock_generation: Generation(acquired.lock_generation) })
             }
             Wire::Released(_) => Ok(Reply::Released),
-            Wire::Noted(_) => Ok(Reply::Noted),
+            Wire::Noted(noted) if noted.without_cells.is_empty() => Ok(Reply::Noted),
+            Wire::Noted(noted) => Ok(Reply::ClaimedWithout(
+                noted.without_cells.iter().map(|cell| CellName::new(cell)).collect(),
+            )),
             Wire::AclSet(set) => Ok(Reply::AclSet { acl_generation: Generation(set.acl_generation) }),
             Wire::Sequencer(got) => Ok(Reply::Sequencer(SequencerToken::new(got.sequencer))),
             Wire::SequencerStands(_) => Ok(Reply::SequencerStands),

@@ -101,6 +101,14 @@ impl TryFrom<v1::Up> for Up {
     }
 }
 
+fn handle_key_to_wire((cell, key): (CellName, HandleKey)) -> v1::HandleKey {
+    v1::HandleKey { cell: cell.to_string(), key: key.as_bytes().clone() }
+}
+
+fn handle_key_from_wire(it: v1::HandleKey) -> (CellName, HandleKey) {
+    (CellName::new(&it.cell), HandleKey::new(it.key))
+}
+
 fn hello_from_wire(hello: v1::Hello) -> Result<Hello, Malformed> {
     if hello.principal.len() > PRINCIPAL_BYTES_MAX {
         return Err(malformed("principal"));
@@ -134,7 +142,7 @@ impl From<Down> for v1::Down {
                     grant: Some(welcome.grant.into()),
                     cell: cell.to_string(),
                     epoch: epoch.0,
-                    handle_key: welcome.handle_key.map(|key| key.as_bytes().clone()).unwrap_or_default(),
+                    handle_keys: welcome.handle_keys.into_iter().map(handle_key_to_wire).collect(),
                     lost_cells: welcome.lost_cells.iter().map(CellName::to_string).collect(),
                 })
             }
@@ -163,7 +171,7 @@ impl TryFrom<v1::Down> for Down {
                 grant: welcome.grant.ok_or(malformed("welcome without lease"))?.into(),
                 master_of: (!welcome.cell.is_empty())
                     .then(|| (CellName::new(&welcome.cell), Epoch(welcome.epoch))),
-                handle_key: (!welcome.handle_key.is_empty()).then(|| HandleKey::new(welcome.handle_key)),
+                handle_keys: welcome.handle_keys.into_iter().map(handle_key_from_wire).collect(),
                 lost_cells: welcome.lost_cells.iter().map(|cell| CellName::new(cell)).collect(),
             }),
             Item::Answer(answer) => Self::Answer(Answer::try_from(answer)?),

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::news::Unacknowledged;
+use super::stretch::Lag;
 use super::{ConnectionId, Holder};
 use crate::error::Error;
 use crate::id::{Claim, RequestNumber, Sequence, SessionId};
-use crate::lease::{Ceiling, LeaseEnds, LeaseTerms, believed_until};
+use crate::lease::{Ceiling, LeaseEnds, LeaseLengths, Refresh, answer_at, believed_until, fraction_of};
 use crate::stream::{Grant, Hello};
 use crate::time::Time;
 
@@ -37,6 +38,28 @@ pub(super) struct Session {
     parked: Option<Parked>,
     /// Taken off the first hold, so that sessions made together do not stay in step.
     phase: Duration,
+    /// It keeps copies, or its own clients do: its cache lease must not lapse.
+    pub(super) keeps: bool,
+    /// Its place among all sessions, in 65,536ths: follows from its id.
+    fraction: u16,
+    /// The lease that the host grants usually.
+    usual: Duration,
+    /// When it was granted one last.
+    granted_at: Time,
+    lag: Lag,
+    /// Its KeepAlive waits for something to be granted.
+    pub(super) waits: Option<Waits>,
+    /// Turned out to begin anew: its holder is let in by the owner, whatever it says.
+    pub(super) is_turned_out: bool,
+}
+
+/// For what a parked KeepAlive waits that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// More of the cache lease (`ka-5`).
+    Cache,
+    /// More of the session lease (`ka-1`).
+    Session,
 }
 
 /// A KeepAlive that waits for its answer.
@@ -48,7 +71,15 @@ struct Parked {
 
 impl Session {
     pub(super) fn new(id: SessionId, holder: Holder, ends: LeaseEnds, lease: Duration) -> Self {
+        let fraction = u16::from_be_bytes([id.0[14], id.0[15]]);
+        // Proxies are few, and one that is granted the leases of all its cells at once need not ask for more so often.
+        let is_tier = holder.role.is_tier();
         Self {
+            phase: if is_tier { Duration::ZERO } else { fraction_of(lease * 2 / 3, fraction) },
+            fraction,
+            usual: lease,
+            granted_at: Time::ZERO,
+            lag: Lag::default(),
             holder,
             connection: None,
             since: None,
@@ -62,7 +93,9 @@ impl Session {
             length: lease,
             lapsed: false,
             parked: None,
-            phase: phase(id, lease * 2 / 3),
+            keeps: false,
+            waits: None,
+            is_turned_out: false,
         }
     }
 
@@ -71,10 +104,10 @@ impl Session {
         &mut self,
         now: Time,
         received: Time,
-        terms: LeaseTerms,
+        lengths: LeaseLengths,
         ceiling: Ceiling,
     ) -> Option<Grant> {
-        if let Some(grant) = self.grant(now, received, terms, ceiling) {
+        if let Some(grant) = self.grant(now, received, lengths, ceiling) {
             return Some(grant);
         }
         let left = self.ends.session.saturating_since(now);
@@ -98,7 +131,7 @@ impl Session {
     /// Whether the holder is known to have heard what was said here, and to have been nowhere else since.
     pub(super) fn is_continued_by(&self, hello: &Hello) -> bool {
         let has_heard = self.since.is_none() || self.since == hello.known_since;
-        has_heard && hello.claim <= self.holder.claim.next()
+        has_heard && hello.claim <= self.holder.claim.next() && !self.is_turned_out
     }
 
     /// Moves the session to this connection; returns the one that spoke before.
@@ -118,7 +151,9 @@ impl Session {
             self.holder.first_request = hello.next_request;
         }
         self.holder.claim = hello.claim;
+        self.is_turned_out = false;
         self.parked = None;
+        self.waits = None;
         self.connection.replace(connection).filter(|old| *old != connection)
     }
 
@@ -126,12 +161,16 @@ impl Session {
         if self.connection == Some(connection) {
             self.connection = None;
             self.parked = None;
+            self.waits = None;
         }
     }
 
     pub(super) fn park(&mut self, now: Time, number: u64) {
         if !self.ending {
             self.parked = Some(Parked { number, received: now });
+            self.waits = None;
+            // The holder sends it as soon as it has the lease before.
+            self.lag.was(now.saturating_since(self.granted_at));
         }
     }
 
@@ -144,37 +183,56 @@ impl Session {
         self.ends.session.max(self.believed_until)
     }
 
-    pub(super) fn is_keep_alive_due(&self, now: Time) -> bool {
-        self.parked.is_some() && now >= self.answer_at()
-    }
-
-    /// Answers the parked KeepAlive if it is due (`ka-1`) and the ceiling allows an extension. News does
-    /// not wait for it: it travels by itself, and is acknowledged by itself (`ka-3`).
+    /// Answers the parked KeepAlive if it is due (`ka-1`, `ka-5`) and the ceiling allows an extension; else it waits for
+    /// one. News does not wait for it: it travels by itself, and is acknowledged by itself (`ka-3`).
     pub(super) fn answer_keep_alive(
         &mut self,
         now: Time,
-        terms: LeaseTerms,
+        lengths: LeaseLengths,
         ceiling: Ceiling,
     ) -> Option<(u64, Grant)> {
-        if !self.is_keep_alive_due(now) {
-            return None;
-        }
         let Parked { number, received } = self.parked?;
-        let grant = self.grant(now, received, terms, ceiling)?;
+        let due = self.due(now, ceiling)?;
+        self.waits = Some(due);
+        let cache_end = self.ends.cache;
+        let grant = match due {
+            Waits::Session => self.grant(now, received, lengths, ceiling)?,
+            Waits::Cache => {
+                let possible = self.possible(now, received, lengths, ceiling)?;
+                if now + possible.cache < cache_end.max(now) + Refresh::under(self.usual).gain {
+                    return None;
+                }
+                self.grant(now, received, lengths, ceiling)?
+            }
+        };
+        self.waits = None;
         self.parked = None;
         self.phase = Duration::ZERO;
         Some((number, grant))
     }
 
-    /// When something happens to the session by itself. An overdue KeepAlive waits for the ceiling,
-    /// not for time.
-    pub(super) fn deadline(&self, overdue: bool) -> Option<Time> {
+    /// Why the parked KeepAlive is to be answered, if it is.
+    fn due(&self, now: Time, ceiling: Ceiling) -> Option<Waits> {
+        if now >= self.answer_at() {
+            Some(Waits::Session)
+        } else if self.refresh_at(ceiling).is_some_and(|at| now >= at) {
+            Some(Waits::Cache)
+        } else {
+            None
+        }
+    }
+
+    /// When something happens to the session by itself. A KeepAlive that waits for the ceiling does not wait for time.
+    pub(super) fn deadline(&self, ceiling: Ceiling) -> Option<Time> {
         if self.ending {
             return None;
         }
         let mut at = self.end();
-        if self.parked.is_some() && !overdue {
+        if self.parked.is_some() && self.waits != Some(Waits::Session) {
             at = at.min(self.answer_at());
+            if self.waits.is_none() {
+                at = self.refresh_at(ceiling).map_or(at, |refresh| at.min(refresh));
+            }
         }
         if !self.news.is_empty() && !self.lapsed {
             at = at.min(self.ends.cache);
@@ -205,32 +263,46 @@ impl Session {
     }
 
     fn answer_at(&self) -> Time {
-        LeaseTerms::answer_at(self.ends.session, self.length, self.phase)
+        answer_at(self.ends.session, self.length, self.phase)
     }
 
-    fn grant(&mut self, now: Time, received: Time, terms: LeaseTerms, ceiling: Ceiling) -> Option<Grant> {
+    /// Under a master the two leases are the same, and the session lease comes first.
+    fn refresh_at(&self, ceiling: Ceiling) -> Option<Time> {
+        let is_meant = self.keeps && matches!(ceiling, Ceiling::Upstream(_));
+        let refresh = Refresh::under(self.usual);
+        is_meant.then(|| refresh.at(self.ends.cache, self.holder.role.is_tier(), self.fraction))
+    }
+
+    fn possible(&self, now: Time, received: Time, lengths: LeaseLengths, ceiling: Ceiling) -> Option<Grant> {
         if self.ending {
             return None;
         }
-        let mut grant = terms.grant(now, received, self.ends, ceiling)?;
+        // A master's leases are the cell's to stretch (`lease-5`).
+        let session = match ceiling {
+            Ceiling::Upstream(_) => lengths.session.max(self.lag.lease(self.usual)),
+            Ceiling::Master | Ceiling::Closed => lengths.session,
+        };
+        let mut grant = LeaseLengths { session, ..lengths }.grant(now, received, self.ends, ceiling)?;
         if let Some(since) = self.news.oldest() {
             // ka-3: with news unacknowledged there is no further cache lease. Proxies and routers, which may
             // have to wait for their own clients, get it for one lease more.
-            let end = if self.holder.role.is_tier() { since + terms.lease } else { self.ends.cache };
+            let end = if self.holder.role.is_tier() { since + lengths.cache } else { self.ends.cache };
             grant.cache = grant.cache.min(end.saturating_since(now));
         }
         if self.lapsed {
             grant.cache = Duration::ZERO;
         }
+        Some(grant)
+    }
+
+    fn grant(&mut self, now: Time, received: Time, lengths: LeaseLengths, ceiling: Ceiling) -> Option<Grant> {
+        let grant = self.possible(now, received, lengths, ceiling)?;
+        // What it kept is void by then; a proxy's clients go on.
+        self.keeps &= now < self.ends.cache || self.holder.role.is_tier();
         self.length = grant.session;
+        self.granted_at = now;
         let granted = LeaseEnds { session: now + grant.session, cache: now + grant.cache };
         self.ends = self.ends.extended_to(granted);
         Some(grant)
     }
-}
-
-/// A fraction of `span` that follows from the session's id.
-fn phase(id: SessionId, span: Duration) -> Duration {
-    let sixteenth_bits = u32::from(id.0[14]) << 8 | u32::from(id.0[15]);
-    span * sixteenth_bits / 65_536
 }

@@ -2,7 +2,8 @@
 //! sheds anything (`ka-4`, paper §3).
 //!
 //! Two signs of load: more sessions than can be kept at the usual rate, and being woken late. The
-//! first is known beforehand; the second covers all that is not.
+//! first is known beforehand; the second covers all that is not. A third is one session's own: that its KeepAlives come
+//! late.
 
 use std::time::Duration;
 
@@ -68,6 +69,41 @@ impl Stretch {
     }
 }
 
+/// How late one session's KeepAlives come: its holder, or the way to it, is overloaded. Longer leases leave both more time,
+/// and cost nobody else anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lag {
+    /// How often its leases were doubled.
+    doublings: u8,
+    /// KeepAlives since then that came in time.
+    prompt: u8,
+}
+
+/// A KeepAlive that comes so long after the lease before it is late.
+const LAG: Duration = Duration::from_secs(1);
+/// After so many that are not, leases are halved again.
+const PROMPT: u8 = 8;
+
+impl Lag {
+    /// A KeepAlive came so long after the lease before it.
+    pub(super) fn was(&mut self, lag: Duration) {
+        if lag >= LAG {
+            let most = u8::try_from(DOUBLINGS_MAX).unwrap_or(u8::MAX);
+            *self = Self { doublings: (self.doublings + 1).min(most), prompt: 0 };
+        } else if self.doublings > 0 {
+            self.prompt += 1;
+            if self.prompt == PROMPT {
+                *self = Self { doublings: self.doublings - 1, prompt: 0 };
+            }
+        }
+    }
+
+    /// The lease that it needs at least, when others get `usual`.
+    pub(super) fn lease(&self, usual: Duration) -> Duration {
+        (usual * 2_u32.pow(self.doublings.into())).min(LEASE_MAX.max(usual))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +153,27 @@ mod tests {
 
         stretch.woke(t(61_000), t(10_000));
         assert_eq!(stretch.lease(USUAL, 1), USUAL * 2);
+    }
+
+    #[test]
+    fn a_session_that_lags_gets_longer_leases_until_it_has_been_prompt_for_a_while() {
+        let mut lag = Lag::default();
+        lag.was(Duration::from_millis(999));
+        assert_eq!(lag.lease(USUAL), USUAL);
+
+        lag.was(LAG);
+        assert_eq!(lag.lease(USUAL), USUAL * 2);
+        for _ in 0..9 {
+            lag.was(LAG * 3);
+        }
+        assert_eq!(lag.lease(USUAL), LEASE_MAX, "never longer than the maximum");
+
+        for _ in 0..u32::from(PROMPT) * DOUBLINGS_MAX - 1 {
+            lag.was(Duration::ZERO);
+        }
+        assert_eq!(lag.lease(USUAL), USUAL * 2);
+        lag.was(Duration::ZERO);
+        assert_eq!(lag.lease(USUAL), USUAL);
     }
 
     #[test]

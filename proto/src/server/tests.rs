@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::handle::HandleToken;
 use crate::id::{Claim, SessionKey};
+use crate::lease::LeaseEnds;
+use crate::limits::LEASE_MAX;
 use crate::request::Op;
 use crate::stream::Grant;
 use crate::time::t;
@@ -33,6 +35,7 @@ fn request(number: u64) -> Request {
         on_behalf: None,
         guard: None,
         caches: false,
+        trace: None,
         op: Op::GetStat(HandleToken::new(bytes::Bytes::new())),
     }
 }
@@ -481,4 +484,146 @@ fn a_loss_of_events_is_told_once_until_it_is_acknowledged() {
     assert_eq!((told(&mut world), told(&mut world)), (1, 0));
     world.core.received(t(20), C1, Up::Acknowledge(crate::id::Sequence(1)));
     assert_eq!(told(&mut world), 1);
+}
+
+/// A relay whose own cache lease is extended every eight seconds to twelve, with one session.
+struct Below {
+    world: World,
+    extended: u64,
+}
+
+impl Below {
+    fn new(role: Role, key: u8) -> Self {
+        let mut core = ServerCore::new(LeaseTerms::default());
+        core.set_tier_lease(LEASE_MAX);
+        let ends = |seconds: u64| LeaseEnds {
+            session: t(seconds * 1_000 + 71_500),
+            cache: t(seconds * 1_000 + 11_500),
+        };
+        core.set_ceiling(t(0), Ceiling::Upstream(ends(0)));
+        core.connected(C1);
+        core.received(t(5_000), C1, Up::Hello(Hello { role, ..hello(key, 1) }));
+        core.admit(t(5_000), C1);
+        let mut world = World { core, id: SessionKey::new([key; 16]).id() };
+        world.outputs();
+        Self { world, extended: 0 }
+    }
+
+    /// Goes on until `until`, with a KeepAlive out always; returns when each was answered and with what.
+    fn run(&mut self, from: u64, until: Time) -> Vec<(Time, Grant)> {
+        let mut granted = Vec::new();
+        let mut number = from;
+        self.world.keep_alive(t(from * 1_000 + 5_000), number);
+        loop {
+            let extension = t((self.extended + 1) * 8_000);
+            let due = self.world.core.poll_timeout().map_or(extension, |(at, _)| at.min(extension));
+            if due > until {
+                return granted;
+            }
+            if due == extension {
+                self.extended += 1;
+                let ends = LeaseEnds { session: due + LEASE_MAX, cache: due + Duration::from_millis(11_500) };
+                self.world.core.set_ceiling(due, Ceiling::Upstream(ends));
+            } else {
+                self.world.core.handle_timeout(due);
+            }
+            for output in self.world.outputs() {
+                if let Output::Send(_, Down::Lease { grant, .. }) = output {
+                    granted.push((due, grant));
+                    number += 1;
+                    self.world.keep_alive(due, number);
+                }
+            }
+        }
+    }
+}
+
+/// How often nothing could be used any more before the next grant came.
+fn lapses(granted: &[(Time, Grant)]) -> usize {
+    granted.windows(2).filter(|pair| pair[1].0 > pair[0].0 + pair[0].1.cache).count()
+}
+
+#[test]
+fn the_cache_lease_of_a_session_that_keeps_copies_does_not_lapse_while_more_can_be_granted() {
+    for key in 1..=16 {
+        let mut below = Below::new(Role::Client, key);
+        let id = below.world.id;
+        below.world.core.note_keeps(t(5_000), id);
+
+        let granted = below.run(0, t(60_000));
+
+        assert!(granted[0].0 < t(11_500), "the first one ends then: {granted:?}");
+        assert_eq!(lapses(&granted), 0, "{granted:?}");
+        assert!((6..=8).contains(&granted.len()), "no more KeepAlives than otherwise: {granted:?}");
+    }
+}
+
+#[test]
+fn sessions_that_keep_nothing_are_held_as_long_as_their_session_leases_allow() {
+    let lapses_of = |key: u8| lapses(&Below::new(Role::Client, key).run(0, t(60_000)));
+
+    let lapsed = (1..=16).filter(|key| lapses_of(*key) > 0).count();
+
+    assert!((1..=15).contains(&lapsed), "as they happen to fall: {lapsed}");
+}
+
+#[test]
+fn a_relay_below_has_a_long_session_lease_and_its_cache_lease_is_extended_with_the_one_above() {
+    let mut below = Below::new(Role::Proxy, 1);
+
+    let granted = below.run(0, t(60_000));
+
+    assert!(
+        granted.iter().all(|(_, grant)| grant.session > LEASE_MAX - Duration::from_secs(9)),
+        "{granted:?}"
+    );
+    assert!(granted.iter().all(|(_, grant)| grant.cache <= Duration::from_secs(12)), "{granted:?}");
+    let times: Vec<_> = granted.iter().map(|(at, _)| *at).collect();
+    assert_eq!(
+        times,
+        [8, 16, 24, 32, 40, 48, 56].map(|second| t(second * 1_000)),
+        "as soon as there is more"
+    );
+}
+
+#[test]
+fn a_session_that_was_turned_out_is_let_in_by_the_owner_although_it_is_the_next_claim() {
+    let mut world = World::new();
+    let id = world.id;
+    world.core.turn_out(id, ErrorCode::Unavailable.because("come again"));
+    let outputs = world.outputs();
+    assert!(matches!(&outputs[..], [Output::Send(C1, Down::Refused(_)), Output::Close(C1)]), "{outputs:?}");
+
+    world.core.connected(C2);
+    world.core.received(t(1_000), C2, Up::Hello(hello(1, 2)));
+    assert!(matches!(&world.outputs()[..], [Output::Admit(C2, session, _)] if *session == id));
+    world.core.admit(t(1_000), C2);
+
+    let outputs = world.outputs();
+    let is_anew = |output: &Output| matches!(output, Output::Send(C2, Down::Welcome(it)) if !it.resumed);
+    assert!(outputs.iter().any(is_anew), "{outputs:?}");
+}
+
+#[test]
+fn a_session_whose_keep_alives_come_late_is_held_longer_by_a_relay_and_not_by_a_master() {
+    let lengths = |ceiling: Ceiling| {
+        let mut world = World::new();
+        world.core.set_ceiling(t(0), ceiling);
+        let mut lengths = Vec::new();
+        let mut at = t(0);
+        for number in 1..=3 {
+            world.keep_alive(at + Duration::from_millis(1_500), number);
+            let (answered, outputs) = world.next();
+            let lease = outputs.iter().find_map(|output| match output {
+                Output::Send(_, Down::Lease { grant, .. }) => Some(grant.session.as_secs()),
+                _ => None,
+            });
+            lengths.push(lease.expect("a KeepAlive is answered"));
+            at = answered;
+        }
+        lengths
+    };
+    let far = LeaseEnds { session: t(600_000), cache: t(600_000) };
+    assert_eq!(lengths(Ceiling::Upstream(far)), [24, 48, 60]);
+    assert_eq!(lengths(Ceiling::Master), [12, 12, 12]);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hasp_proto::client::{Ask, Status};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{CellName, Claim, RequestNumber, SessionId};
-use hasp_proto::request::{Answer, Op};
+use hasp_proto::request::{Answer, OnBehalf, Op, Reply};
 use hasp_proto::server::ConnectionId;
 use hasp_proto::stream::{Hello, Role};
 use hasp_proto::time::Time;
@@ -24,6 +24,7 @@ use super::departures::speak_for;
 use super::flights::Purpose;
 use super::stopping::stopping;
 use super::{Phase, RelayCore};
+use crate::upstream::Held;
 
 /// For how long after its start a cell that has not welcomed this host is waited for.
 const START_PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ struct Admission {
     waits_for: BTreeSet<CellName>,
     /// Cells that cannot: there is no session with them.
     lost: BTreeSet<CellName>,
+    /// The same of the host above.
+    lost_above: BTreeSet<CellName>,
 }
 
 /// All that wait.
@@ -71,7 +74,7 @@ impl RelayCore {
 
     fn claim(&mut self, now: Time, connection: ConnectionId, session: SessionId, hello: &Hello) {
         let (waits_for, lost): (BTreeSet<_>, BTreeSet<_>) =
-            self.cells.iter().cloned().partition(|cell| self.counts_on(now, cell));
+            self.above.gates().iter().cloned().partition(|gate| self.counts_on(now, gate));
         if waits_for.is_empty() {
             let error = ErrorCode::Unavailable.because("no cell can be asked at the moment");
             return self.server.refuse(connection, error);
@@ -79,21 +82,57 @@ impl RelayCore {
         let principal = hello.principal.clone();
         // If its connection is lost before it is let in, this host is the only one that can still end it.
         let on_behalf = speak_for(session, hello.claim, &principal, RequestNumber(0));
-        self.guests.expect_back(now, &on_behalf, &waits_for);
+        let behind: &[CellName] = if self.above.is_one() { self.above.cells() } else { &[] };
+        self.guests.expect_back(now, &on_behalf, &waits_for, behind);
         let claim = hello.claim;
-        let admission = Admission { connection, claim, principal, waits_for: waits_for.clone(), lost };
+        let admission = Admission {
+            connection,
+            claim,
+            principal,
+            waits_for: waits_for.clone(),
+            lost,
+            lost_above: BTreeSet::new(),
+        };
         self.admissions.waiting.insert(session, admission);
         for cell in waits_for {
             self.ask_claim(now, session, cell);
         }
     }
 
+    /// A proxy claims its client. Cells with which there is no session hear of it when they are back, before anything else
+    /// that is asked there for the client, and the proxy hears which these are.
+    pub(super) fn claim_for_guest(
+        &mut self,
+        now: Time,
+        via: SessionId,
+        number: RequestNumber,
+        client: &OnBehalf,
+    ) {
+        let (gates, lost): (Vec<_>, Vec<_>) =
+            self.above.gates().iter().cloned().partition(|gate| self.counts_on(now, gate));
+        let claim = || Ask { on_behalf: Some(client.clone()), ..Op::Claim.into() };
+        for gate in &lost {
+            self.ask_gate(now, gate.clone(), Purpose::Note, claim());
+        }
+        if gates.is_empty() {
+            let error = ErrorCode::Unavailable.because("no cell can be asked at the moment");
+            return self.refuse(via, number, error);
+        }
+        // It may have something in any of them.
+        let footprint = self.footprints.entry(via).or_default();
+        self.above.cells().iter().for_each(|cell| footprint.note_use(cell));
+        self.flights.claims(via, number, lost);
+        for gate in gates {
+            self.ask_gate(now, gate, Purpose::Part(via, number), claim());
+        }
+    }
+
     /// Whether a session stands at the cell, or will in a moment.
     fn counts_on(&self, now: Time, cell: &CellName) -> bool {
-        let stands = self
-            .upstream
-            .sessions()
-            .any(|held| held.cell == Some(cell) && matches!(held.status, Status::Safe | Status::Jeopardy));
+        let is_there = |held: &Held<'_>| held.cell.is_none_or(|at| at == cell);
+        let stands =
+            |held: Held<'_>| is_there(&held) && matches!(held.status, Status::Safe | Status::Jeopardy);
+        let stands = self.upstream.sessions().any(stands);
         stands || (!self.welcomed.contains(cell) && now < self.started + START_PATIENCE)
     }
 
@@ -105,7 +144,7 @@ impl RelayCore {
         let claim = admission.claim;
         let on_behalf = speak_for(session, claim, &admission.principal, RequestNumber(0));
         let ask = Ask { on_behalf: Some(on_behalf), ..Op::Claim.into() };
-        self.ask_cell(now, cell, Purpose::Claim(session, claim), ask);
+        self.ask_gate(now, cell, Purpose::Claim(session, claim), ask);
     }
 
     /// A cell has answered a claim.
@@ -129,7 +168,13 @@ impl RelayCore {
         }
         let is_the_cells_word = answer.position.is_some();
         match answer.result {
-            Ok(_) => drop(admission.waits_for.remove(&cell)),
+            Ok(reply) => {
+                admission.waits_for.remove(&cell);
+                if let Reply::ClaimedWithout(cells) = reply {
+                    // The host above has them hear of it.
+                    admission.lost_above.extend(cells);
+                }
+            }
             Err(error) if is_the_cells_word && is_final(&error.code) => {
                 return self.turn_away(session, error);
             }
@@ -149,7 +194,7 @@ impl RelayCore {
     }
 
     fn let_in(&mut self, now: Time, session: SessionId) {
-        let Some(Admission { connection, claim, principal, lost, .. }) =
+        let Some(Admission { connection, claim, principal, lost, lost_above, .. }) =
             self.admissions.waiting.remove(&session)
         else {
             return;
@@ -157,17 +202,19 @@ impl RelayCore {
         if self.phase >= Phase::Stopping {
             return self.server.refuse(connection, stopping());
         }
-        self.server.admit_without(now, connection, lost.iter().cloned().collect());
+        let is_known = self.server.holder(session).is_some();
+        self.server.admit_without(now, connection, lost.union(&lost_above).cloned().collect());
         if self.server.holder(session).is_none_or(|holder| holder.claim != claim) {
             return; // Gone again; it is waited for.
         }
+        self.counts.taken_over += u64::from(!is_known);
         self.adopt_guest(session);
         self.movers.came(session, self.upstream.last_ticket());
         // Whoever spoke for it there before does so until the cell knows better, and what it asks comes after this.
         for cell in lost {
             let on_behalf = speak_for(session, claim, &principal, RequestNumber(0));
             let ask = Ask { on_behalf: Some(on_behalf), ..Op::Claim.into() };
-            self.ask_cell(now, cell, Purpose::Claim(session, claim), ask);
+            self.ask_gate(now, cell, Purpose::Claim(session, claim), ask);
         }
     }
 
@@ -177,6 +224,7 @@ impl RelayCore {
         let speaks = self.server.holder(session).is_some_and(|holder| holder.claim == claim);
         match answer.result {
             Err(error) if speaks && answer.position.is_some() && is_final(&error.code) => {
+                self.counts.expelled += 1;
                 self.server.expel(session, error);
             }
             Ok(_) | Err(_) => {}
@@ -194,6 +242,7 @@ impl RelayCore {
     /// nothing that it was promised before can still stand: like that of one who does not come.
     fn turn_away(&mut self, session: SessionId, error: Error) {
         if let Some(admission) = self.admissions.waiting.remove(&session) {
+            self.counts.expelled += 1;
             self.server.refuse(admission.connection, error);
         }
     }

@@ -21,7 +21,7 @@ use super::caching::Copy;
 use super::flights::{Fill, Flight, Purpose};
 use super::reads::{Landed, Reader, Target};
 use super::{Output, RelayCore, Show};
-use crate::upstream::Ticket;
+use crate::upstream::{Ticket, UpstreamCore};
 
 /// What this host keeps of an answer.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Addressee {
 }
 
 impl From<&Reader> for Addressee {
-    fn from(Reader { session, request }: &Reader) -> Self {
+    fn from(Reader { session, request, .. }: &Reader) -> Self {
         Self { session: *session, number: request.number, caches: request.caches }
     }
 }
@@ -53,8 +53,9 @@ impl RelayCore {
             let error = ErrorCode::PermissionDenied.because("only proxies and routers speak for others");
             return self.refuse(session, number, error);
         }
-        if let Some(client) = request.on_behalf.take() {
-            return self.relay_for_guest(now, session, client, request);
+        if let Some(client) = &request.on_behalf {
+            let client = client.clone();
+            return self.request_of_guest(now, session, client, request);
         }
         match &request.op {
             Op::Settle(_) => self.ask_all(now, Purpose::Part(session, number), &request.op, None),
@@ -64,7 +65,7 @@ impl RelayCore {
             _ => {
                 self.globalize(&mut request.op);
                 match self.quotas.take(session, number, &request.op) {
-                    Ok(()) => self.take_up(now, Reader { session, request }),
+                    Ok(()) => self.take_up(now, Reader::new(session, request)),
                     Err(error) => self.refuse(session, number, error),
                 }
             }
@@ -74,8 +75,8 @@ impl RelayCore {
     /// Answers a client's request from what is kept here, or sees that it is asked.
     fn take_up(&mut self, now: Time, reader: Reader) {
         if let Op::Close(handle) = &reader.request.op {
-            self.closing(reader.session, handle);
-            if self.is_closed_here(reader.session, handle) {
+            self.closing(reader.client(), handle);
+            if self.is_closed_here(reader.client(), handle) {
                 let Addressee { session, number, .. } = Addressee::from(&reader);
                 return self.server.answer(session, Answer::plain(number, Ok(Reply::Closed)));
             }
@@ -86,6 +87,7 @@ impl RelayCore {
         }
         match target {
             Some(target) => {
+                self.counts.misses += 1;
                 if let Some(reader) = self.reads.join(&target, reader) {
                     self.ask_for(now, target, vec![reader]);
                 }
@@ -97,8 +99,12 @@ impl RelayCore {
     /// Asks once for all of these, who have come before.
     fn ask_for(&mut self, now: Time, target: Target, readers: Vec<Reader>) {
         let mut readers = readers.into_iter();
-        let Some(first) = readers.next() else { return };
+        let Some(mut first) = readers.next() else { return };
         let riders: Vec<_> = readers.collect();
+        let needs_the_cell = |reader: &Reader| !self.may_be_served(reader, &target.cell);
+        if riders.iter().any(needs_the_cell) {
+            first.needs_the_cell = true;
+        }
         for rider in &riders {
             self.footprints.entry(rider.session).or_default().note_use(&target.cell);
         }
@@ -106,67 +112,79 @@ impl RelayCore {
         self.reads.ask(target, ticket, riders);
     }
 
-    fn ask_alone(&mut self, now: Time, Reader { session, request }: Reader) -> Ticket {
-        let Request { number, settled_below, guard, caches, op, .. } = request;
-        let (claim, principal) =
-            self.server.holder(session).map(|it| (it.claim, it.principal.clone())).unwrap_or_default();
-        let client = OnBehalf { session, number, settled_below, claim, principal };
-        let ask = Ask { op: op.clone(), on_behalf: Some(client), guard, caches };
+    fn ask_alone(&mut self, now: Time, reader: Reader) -> Ticket {
+        let cell = self.above.cell_of(&reader.request.op);
+        let is_mover = cell.is_some_and(|cell| !self.may_be_served(&reader, &cell));
+        let Reader { session, request, .. } = reader;
+        let Request { number, settled_below, on_behalf, guard, caches, trace, op } = request;
+        let is_guest = on_behalf.is_some();
+        let client = on_behalf.unwrap_or_else(|| {
+            let holder = self.server.holder(session);
+            let (claim, principal) = holder.map(|it| (it.claim, it.principal.clone())).unwrap_or_default();
+            OnBehalf { session, number, settled_below, claim, principal, is_mover }
+        });
+        let client = OnBehalf { is_mover, ..client };
+        let ask = Ask { op: op.clone(), on_behalf: Some(client.clone()), guard, caches, trace };
         let (ticket, cell) = self.ask(now, Purpose::Answer(session, number), ask);
         if let Some(cell) = &cell {
-            self.footprints.entry(session).or_default().note(cell, &op);
+            let footprint = self.footprints.entry(session).or_default();
+            let gate = self.above.gate(cell);
+            if is_guest {
+                footprint.note_use(cell);
+                self.guests.note(session, &client, (cell, gate), &op);
+            } else {
+                footprint.note(cell, gate, &op);
+            }
         }
         ticket
     }
 
-    /// A proxy asks for its client: passed on as it is. What may be kept of the answer the proxy may keep
-    /// too; nothing is answered from here, since what its clients have seen elsewhere is not known.
-    fn relay_for_guest(&mut self, now: Time, via: SessionId, client: OnBehalf, request: Request) {
-        let Request { number, guard, caches, mut op, .. } = request;
-        if !self.guests.hear(via, &client) {
-            let error = ErrorCode::SessionMoved.because("the client speaks through another proxy");
+    /// A proxy asks for its client.
+    fn request_of_guest(&mut self, now: Time, via: SessionId, client: OnBehalf, mut request: Request) {
+        let number = request.number;
+        let speaks_itself = self.server.holder(client.session).is_some_and(|it| it.claim >= client.claim);
+        if speaks_itself || !self.guests.hear(via, &client) {
+            let error = ErrorCode::SessionMoved.because("the client speaks through another host");
             return self.refuse(via, number, error);
         }
-        if op.is_tier_only() {
-            if matches!(op, Op::EndClient(_)) {
-                self.guests.remove(client.session);
-                self.subscriptions.forget_client(client.session);
+        if request.op.is_tier_only() {
+            match request.op {
+                Op::Claim => return self.claim_for_guest(now, via, number, &client),
+                Op::EndClient(_) => {
+                    self.guests.remove(client.session);
+                    self.subscriptions.forget_client(client.session);
+                }
+                _ => {}
             }
-            return self.ask_all(now, Purpose::Part(via, number), &op, Some(&client));
+            return self.ask_all(now, Purpose::Part(via, number), &request.op, Some(&client));
         }
-        self.globalize(&mut op);
-        if let Op::Close(handle) = &op {
-            self.closing(client.session, handle);
-        }
-        let ask = Ask { op: op.clone(), on_behalf: Some(client.clone()), guard, caches };
-        let (_, cell) = self.ask(now, Purpose::Answer(via, number), ask);
-        if let Some(cell) = &cell {
-            self.footprints.entry(via).or_default().note_use(cell);
-            self.guests.note(via, &client, cell, &op);
-        }
+        self.globalize(&mut request.op);
+        self.take_up(now, Reader::new(via, request));
     }
 
     /// Asks above for somebody below. Of what is read, this host keeps what it may, if it keeps anything.
     fn ask(&mut self, now: Time, purpose: Purpose, ask: Ask) -> (Ticket, Option<CellName>) {
         let fill = self.fill_of(&ask);
         let shown = if let Op::Refresh(handle) = &ask.op { Some(handle.clone()) } else { None };
+        let by_map = self.above.cell_of(&ask.op);
         let ticket = self.upstream.submit(now, Ask { caches: fill.is_some(), ..ask });
-        let cell = self.upstream.cell_of(ticket).cloned();
-        self.flights.add(ticket, Flight { purpose, cell: cell.clone(), fill, shown });
+        let cell = if self.above.is_one() { by_map } else { self.upstream.cell_of(ticket).cloned() };
+        let gate = cell.as_ref().map(|cell| self.above.gate(cell).clone());
+        self.flights.add(ticket, Flight { purpose, gate, fill, shown });
         (ticket, cell)
     }
 
     pub(super) fn ask_all(&mut self, now: Time, purpose: Purpose, op: &Op, on_behalf: Option<&OnBehalf>) {
-        for cell in self.cells.clone() {
+        for gate in self.above.gates().to_vec() {
             let ask = Ask { on_behalf: on_behalf.cloned(), ..op.clone().into() };
-            self.ask_cell(now, cell, purpose, ask);
+            self.ask_gate(now, gate, purpose, ask);
         }
     }
 
-    /// Asks that cell something that is no read.
-    pub(super) fn ask_cell(&mut self, now: Time, cell: CellName, purpose: Purpose, ask: Ask) {
-        let ticket = self.upstream.submit_to(now, &cell, ask);
-        self.flights.add(ticket, Flight { purpose, cell: Some(cell), fill: None, shown: None });
+    /// Asks something that is no read of all that is behind that gate.
+    pub(super) fn ask_gate(&mut self, now: Time, gate: CellName, purpose: Purpose, ask: Ask) {
+        let ticket = self.upstream.submit_to(now, &gate, ask);
+        self.flights.add(ticket, Flight { purpose, gate: Some(gate), fill: None, shown: None });
     }
 
     pub(super) fn refuse(&mut self, session: SessionId, number: RequestNumber, error: Error) {
@@ -184,7 +202,7 @@ impl RelayCore {
 
     pub(super) fn answered(&mut self, now: Time, ticket: Ticket, answer: Answer) {
         let landed = self.reads.land(ticket);
-        let Some(Flight { purpose, fill, shown, cell }) = self.flights.land(ticket) else { return };
+        let Some(Flight { purpose, fill, shown, gate }) = self.flights.land(ticket) else { return };
         if let Some(position) = &answer.position {
             self.see(&position.cell, position);
         }
@@ -193,8 +211,8 @@ impl RelayCore {
         match purpose {
             Purpose::Note => {}
             Purpose::Claim(session, claim) => {
-                let cell = cell.expect("a claim is made at a cell");
-                self.claimed(now, session, claim, cell, answer.clone());
+                let gate = gate.expect("a claim is made at a gate");
+                self.claimed(now, session, claim, gate, answer.clone());
             }
             Purpose::Answer(session, number) => {
                 if let Some(handle) = shown {
@@ -205,12 +223,8 @@ impl RelayCore {
                 self.send_departures(now, session);
             }
             Purpose::Part(session, number) => {
-                if let Some(refusal) = self.flights.last_part(session, number, &answer) {
-                    // A cell that could not note it has lost what there was to note, or will by itself; but one
-                    // that did not take a claim is to be believed.
-                    let noted = Answer::plain(number, Ok(Reply::Noted));
-                    let answer = refusal.map_or(noted, |refusal| Answer { number, ..refusal });
-                    self.server.answer(session, answer);
+                if let Some(said) = self.flights.last_part((session, number), gate.as_ref(), &answer) {
+                    self.server.answer(session, said);
                 }
             }
         }
@@ -288,7 +302,7 @@ impl RelayCore {
     fn keep(&mut self, Fill { ticket, principal, .. }: Fill, answer: &Answer) -> Option<Kept> {
         let name = ticket.name().clone();
         let kinds = self.cache.fill(ticket, &principal, answer);
-        self.cache.shrink(|_| false);
+        self.counts.evictions += self.cache.shrink(|_| false).len() as u64;
         (!kinds.is_empty()).then_some(Kept { name, kinds })
     }
 
@@ -311,7 +325,7 @@ impl RelayCore {
 
     fn globalize(&self, op: &mut Op) {
         if let Op::Open(open) = op
-            && let Some(name) = self.upstream.globalized(&open.name)
+            && let Some(name) = UpstreamCore::globalized(self.above.map(), &open.name)
         {
             open.name = name;
         }
@@ -325,7 +339,7 @@ impl RelayCore {
     fn for_holder(&self, session: SessionId, error: Error, is_the_cells_word: bool) -> Error {
         let is_client = self.server.holder(session).is_some_and(|holder| holder.role == Role::Client);
         match error.code {
-            ErrorCode::SessionExpired if is_client && is_the_cells_word => error,
+            ErrorCode::SessionExpired if is_the_cells_word => error,
             ErrorCode::SessionExpired => ErrorCode::Unavailable.because(error.detail),
             ErrorCode::SessionMoved if is_client => ErrorCode::Unavailable.because(error.detail),
             _ => error,

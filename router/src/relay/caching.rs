@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use hasp_proto::client::{Event, NewsId};
+use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Epoch, Sequence, SessionId};
 use hasp_proto::item::{Item, ItemKind, ItemKinds};
 use hasp_proto::name::Name;
@@ -17,17 +18,23 @@ use super::{MARGIN, Output, Phase, RelayCore, Show, nesting};
 impl RelayCore {
     /// Something happened to the own session at a cell.
     pub(super) fn happened(&mut self, now: Time, cell: &CellName, event: Event) {
-        if let Event::News(id, item) = event {
-            return self.news(now, cell, id, item);
+        // What is granted with a Welcome counts when that is told: the lease before may have lapsed.
+        let moves_ceiling = !matches!(event, Event::Welcomed { .. } | Event::News(..));
+        self.take_in(now, cell, event);
+        if moves_ceiling {
+            self.set_ceiling(now);
         }
+    }
+
+    /// The same, before leases below may reach further by it.
+    pub(super) fn take_in(&mut self, now: Time, cell: &CellName, event: Event) {
         match event {
-            Event::Welcomed { session, resumed, master_of, handle_key, .. } => {
+            Event::Welcomed { session, resumed, master_of, handle_keys, .. } => {
                 self.welcomed.insert(cell.clone());
-                let source = self.sources.entry(cell.clone()).or_default();
-                if let Some(key) = handle_key {
-                    source.key = Some(key.clone());
-                    self.outputs.push_back(Output::Show(Show::Key(cell.clone(), key)));
+                if let Some((_, key)) = handle_keys.into_iter().find(|(of, _)| of == cell) {
+                    self.learn_key(cell, key);
                 }
+                let source = self.sources.entry(cell.clone()).or_default();
                 let is_same = source.welcomed(session);
                 if let Some((_, epoch)) = master_of {
                     source.epoch = source.epoch.max(epoch);
@@ -40,9 +47,15 @@ impl RelayCore {
             Event::CacheLapsed => self.lapsed(now, cell),
             Event::Expired(_) => self.lose(now, cell),
             Event::CellLost(_) => self.lost_above(now, cell, None),
-            Event::News(..) | Event::Jeopardy | Event::Safe | Event::Closed => {}
+            Event::News(id, item) => self.news(now, cell, id, item),
+            Event::Jeopardy | Event::Safe | Event::Closed => {}
         }
-        self.set_ceiling(now);
+    }
+
+    fn learn_key(&mut self, cell: &CellName, key: HandleKey) {
+        self.server.pass_on_key(cell.clone(), key.clone());
+        self.sources.entry(cell.clone()).or_default().key = Some(key.clone());
+        self.outputs.push_back(Output::Show(Show::Key(cell.clone(), key)));
     }
 
     pub(super) fn set_ceiling(&mut self, now: Time) {
@@ -78,12 +91,15 @@ impl RelayCore {
                 granted = granted.with(kind);
             }
         }
+        if !granted.is_empty() {
+            self.server.note_keeps(now, session);
+        }
         granted
     }
 
     /// A session below has dealt with a piece of news.
     pub(super) fn acknowledged(&mut self, now: Time, session: SessionId, sequence: Sequence) {
-        for cell in self.cells.clone() {
+        for cell in self.above.cells().to_vec() {
             let Some(source) = self.sources.get_mut(&cell) else { continue };
             let ready = source.cachers.acknowledged(session, sequence);
             self.finish(now, &cell, ready);
@@ -92,7 +108,7 @@ impl RelayCore {
 
     /// Whatever a session below had cached is void: it lost its cache lease, or ended.
     pub(super) fn holds_nothing(&mut self, now: Time, session: SessionId) {
-        for cell in self.cells.clone() {
+        for cell in self.above.cells().to_vec() {
             let Some(source) = self.sources.get_mut(&cell) else { continue };
             let ready = source.cachers.gone(session);
             self.finish(now, &cell, ready);
@@ -115,7 +131,7 @@ impl RelayCore {
         }
     }
 
-    fn news(&mut self, now: Time, cell: &CellName, id: NewsId, item: News) {
+    pub(super) fn news(&mut self, now: Time, cell: &CellName, id: NewsId, item: News) {
         match item {
             News::Invalidate { items, floor } => self.invalidate(now, cell, id, items, &floor),
             News::FailOver { epoch, .. } => self.failed_over(now, cell, epoch, id),
@@ -125,18 +141,29 @@ impl RelayCore {
                 for session in self.subscriptions.hearers(&event) {
                     self.server.tell_event(now, session, event.clone());
                 }
-                self.upstream.acknowledge(now, Some(cell), id);
+                self.acknowledge(now, cell, id);
             }
             News::EventsLost { .. } => {
-                for session in self.subscriptions.hearers_of(cell) {
-                    self.server.tell_events_lost(now, session);
-                }
-                self.upstream.acknowledge(now, Some(cell), id);
+                self.tell_events_lost(now, cell);
+                self.acknowledge(now, cell, id);
             }
         }
     }
 
+    pub(super) fn tell_events_lost(&mut self, now: Time, cell: &CellName) {
+        for session in self.subscriptions.hearers_of(cell) {
+            self.server.tell_events_lost(now, session);
+        }
+    }
+
+    fn acknowledge(&mut self, now: Time, cell: &CellName, id: NewsId) {
+        let at = (!self.above.is_one()).then_some(cell);
+        self.upstream.acknowledge(now, at, id);
+    }
+
     fn invalidate(&mut self, now: Time, cell: &CellName, id: NewsId, items: Vec<Item>, floor: &Position) {
+        self.counts.upstream_invalidations += 1;
+        self.counts.invalidations += items.len() as u64;
         self.see(cell, floor);
         self.take_back(now, cell, Some(id), items, floor);
     }
@@ -152,7 +179,7 @@ impl RelayCore {
     ) {
         self.cache.invalidate(&items, floor);
         self.outputs.push_back(Output::Show(Show::Void(items.clone())));
-        let (round, tell) = self.sources.entry(cell.clone()).or_default().begin(items, id);
+        let (round, tell) = self.sources.entry(cell.clone()).or_default().begin(now, items, id);
         for (session, items) in tell {
             let news = News::Invalidate { items: items.clone(), floor: floor.clone() };
             if let Some(sequence) = self.server.tell(now, session, news) {
@@ -168,9 +195,10 @@ impl RelayCore {
     /// hears that we know.
     fn failed_over(&mut self, now: Time, cell: &CellName, epoch: Epoch, id: NewsId) {
         let source = self.sources.entry(cell.clone()).or_default();
-        let round = if source.is_told_of(epoch) {
+        // A host above that is no master may go on with what an earlier one said, and forget it later.
+        let round = if source.is_told_of(epoch) && !self.above.is_one() {
             // They were told when this master's Welcome did not know us.
-            source.begin(Vec::new(), Some(id)).0
+            source.begin(now, Vec::new(), Some(id)).0
         } else {
             self.void(cell, Some(epoch));
             let news = News::FailOver { cell: cell.clone(), epoch };
@@ -246,7 +274,7 @@ impl RelayCore {
         if let News::FailOver { epoch, .. } = news {
             source.told_of(*epoch);
         }
-        let (round, holders) = source.begin_all(id);
+        let (round, holders) = source.begin_all(now, id);
         let mut hearers = match news {
             News::FailOver { .. } => self.server.sessions().collect(),
             News::CellLost { .. } | News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. } => {
@@ -278,8 +306,9 @@ impl RelayCore {
         let was_bound = source.is_bound();
         let acknowledge = source.finish(ready);
         let is_free = was_bound && !source.is_bound();
-        for id in acknowledge {
-            self.upstream.acknowledge(now, Some(cell), id);
+        for (id, began) in acknowledge {
+            self.outputs.push_back(Output::FannedOut(now.saturating_since(began)));
+            self.acknowledge(now, cell, id);
         }
         if is_free {
             self.set_ceiling(now);

@@ -1,4 +1,4 @@
-//! Clients that are gone, until each cell where they left something was told (`proxy-2`).
+//! Clients that are gone, until the cells behind each gate where they left something were told (`proxy-2`).
 //!
 //! A cell is told once nothing that the client asked is under way there any more: what came after
 //! the word would leave something behind that nobody ever frees.
@@ -23,12 +23,12 @@ pub(super) struct Departures {
 }
 
 impl Departures {
-    pub(super) fn add(&mut self, cell: &CellName, departure: Departure) {
-        let key = (departure.on_behalf.session, departure.on_behalf.claim, cell.clone());
+    pub(super) fn add(&mut self, gate: &CellName, departure: Departure) {
+        let key = (departure.on_behalf.session, departure.on_behalf.claim, gate.clone());
         self.waiting.insert(key, departure);
     }
 
-    /// Those of `session` whose cells can be told.
+    /// Those of `session` that can be told, and behind which gate.
     pub(super) fn take_ready(&mut self, session: SessionId, flights: &Flights) -> Vec<(CellName, Departure)> {
         if self.waiting.is_empty() {
             return Vec::new();
@@ -38,7 +38,7 @@ impl Departures {
             .waiting
             .range(all)
             .map(|(key, _)| key.clone())
-            .filter(|(_, _, cell)| !flights.is_at(session, cell))
+            .filter(|(_, _, gate)| !flights.is_at(session, gate))
             .collect();
         ready.into_iter().filter_map(|key| Some((key.2.clone(), self.waiting.remove(&key)?))).collect()
     }
@@ -51,5 +51,6 @@ pub(super) fn speak_for(
     principal: &str,
     settled_below: RequestNumber,
 ) -> OnBehalf {
-    OnBehalf { session, number: RequestNumber(0), settled_below, claim, principal: principal.to_owned() }
+    let principal = principal.to_owned();
+    OnBehalf { session, number: RequestNumber(0), settled_below, claim, principal, is_mover: false }
 }

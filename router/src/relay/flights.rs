@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use hasp_proto::client::cache::FillTicket;
-use hasp_proto::error::Retry;
+use hasp_proto::error::{Error, ErrorCode, Retry};
 use hasp_proto::handle::HandleToken;
 use hasp_proto::id::{CellName, Claim, RequestNumber, SessionId};
 
 use crate::upstream::Ticket;
-use hasp_proto::request::Answer;
+use hasp_proto::request::{Answer, Reply};
 
 /// What becomes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) enum Purpose {
 #[derive(Clone, Debug)]
 pub(super) struct Flight {
     pub(super) purpose: Purpose,
-    /// Where it is; `None` while that is not known.
-    pub(super) cell: Option<CellName>,
+    /// Behind which gate it is; `None` while that is not known.
+    pub(super) gate: Option<CellName>,
     /// What may be kept of the answer.
     pub(super) fill: Option<Fill>,
     /// The handle that is shown to the cell, of a `Refresh`.
@@ -50,6 +50,17 @@ struct Parts {
     left: usize,
     /// A cell's word that whoever asked does not speak for the client.
     refusal: Option<Answer>,
+    /// Of a claim.
+    claim: Option<Claimed>,
+}
+
+/// What has become of a claim so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claimed {
+    /// Cells that have not noted it, since there is no session with them.
+    pub(super) without: Vec<CellName>,
+    /// Why another could not, which may the next time.
+    failure: Option<Error>,
 }
 
 /// Every request that is under way.
@@ -88,23 +99,45 @@ impl Flights {
         Some(flight)
     }
 
-    /// Counts one part as answered. After the last, `Some` with what is to be said instead of having noted it.
+    /// The parts of this request are those of a claim, which these cells hear of later.
+    pub(super) fn claims(&mut self, session: SessionId, number: RequestNumber, without: Vec<CellName>) {
+        let parts = self.parts_left.entry((session, number)).or_default();
+        parts.claim = Some(Claimed { without, failure: None });
+    }
+
+    /// Counts one part, which was asked behind that gate, as answered. After the last, `Some` with what is to be said.
+    ///
+    /// A cell that could not note something else than a claim has lost what there was to note, or will by itself.
     pub(super) fn last_part(
         &mut self,
-        session: SessionId,
-        number: RequestNumber,
+        (session, number): (SessionId, RequestNumber),
+        gate: Option<&CellName>,
         answer: &Answer,
-    ) -> Option<Option<Answer>> {
+    ) -> Option<Answer> {
         let parts = self.parts_left.get_mut(&(session, number))?;
         parts.left -= 1;
         let is_refused = answer.result.as_ref().is_err_and(|error| error.code.retry() == Retry::NewSession);
-        if is_refused && answer.position.is_some() {
-            parts.refusal = Some(answer.clone());
+        match (&mut parts.claim, &answer.result) {
+            _ if is_refused && answer.position.is_some() => parts.refusal = Some(answer.clone()),
+            // The own session there is over.
+            (Some(claim), Err(_)) if is_refused => claim.without.extend(gate.cloned()),
+            (Some(claim), Err(error)) => claim.failure = Some(error.clone()),
+            (Some(claim), Ok(Reply::ClaimedWithout(cells))) => claim.without.extend(cells.iter().cloned()),
+            (None, _) | (Some(_), Ok(_)) => {}
         }
         if parts.left > 0 {
             return None;
         }
-        self.parts_left.remove(&(session, number)).map(|parts| parts.refusal)
+        let Parts { refusal, claim, .. } = self.parts_left.remove(&(session, number))?;
+        if let Some(refusal) = refusal {
+            return Some(Answer { number, ..refusal });
+        }
+        let result = match claim {
+            Some(Claimed { failure: Some(error), .. }) => Err(ErrorCode::Unavailable.because(error.detail)),
+            Some(Claimed { without, .. }) if !without.is_empty() => Ok(Reply::ClaimedWithout(without)),
+            Some(_) | None => Ok(Reply::Noted),
+        };
+        Some(Answer::plain(number, result))
     }
 
     pub(super) fn ticket(&self, session: SessionId, number: RequestNumber) -> Option<Ticket> {
@@ -117,11 +150,11 @@ impl Flights {
         self.by_request.range(all).map(|(_, ticket)| *ticket)
     }
 
-    /// Whether something that `session` asked is under way at `cell`, or at a cell not known yet.
-    pub(super) fn is_at(&self, session: SessionId, cell: &CellName) -> bool {
+    /// Whether something that `session` asked is under way behind `gate`, or somewhere not known yet.
+    pub(super) fn is_at(&self, session: SessionId, gate: &CellName) -> bool {
         self.of(session).any(|ticket| {
             let flight = &self.by_ticket[&ticket];
-            flight.cell.as_ref().is_none_or(|at| at == cell)
+            flight.gate.as_ref().is_none_or(|at| at == gate)
         })
     }
 

@@ -11,7 +11,7 @@ use hasp_proto::request::{Op, Use};
 pub(super) struct Footprint {
     /// Asked anything. Sorted.
     used: Vec<CellName>,
-    /// Asked for something that the cell may have to keep. Sorted.
+    /// Gates behind which it asked for something that a cell may have to keep. Sorted.
     wrote: Vec<CellName>,
 }
 
@@ -21,18 +21,18 @@ impl Footprint {
         insert(&mut self.used, cell);
     }
 
-    /// The session asked this there.
-    pub(super) fn note(&mut self, cell: &CellName, op: &Op) {
+    /// The session asked this there, through that gate.
+    pub(super) fn note(&mut self, cell: &CellName, gate: &CellName, op: &Op) {
         self.note_use(cell);
         if is_kept(op) {
-            insert(&mut self.wrote, cell);
+            insert(&mut self.wrote, gate);
         }
     }
 
-    /// Whoever spoke for the session may have left anything there.
-    pub(super) fn note_all(&mut self, cell: &CellName) {
-        self.note_use(cell);
-        insert(&mut self.wrote, cell);
+    /// Whoever spoke for the session may have left anything behind that gate.
+    pub(super) fn note_all(&mut self, gate: &CellName) {
+        self.note_use(gate);
+        insert(&mut self.wrote, gate);
     }
 
     /// What was left before is this one's too.
@@ -100,7 +100,7 @@ impl Settling {
         self.marks.is_empty()
     }
 
-    /// All marks for each cell that the sessions wrote to, in batches of at most `batch_max`.
+    /// All marks for each gate that the sessions wrote behind, in batches of at most `batch_max`.
     pub(super) fn take_batches(
         &mut self,
         footprints: &BTreeMap<SessionId, Footprint>,

@@ -51,11 +51,17 @@ impl Guests {
     }
 
     /// A request of a client went to that cell.
-    pub(super) fn note(&mut self, via: SessionId, client: &OnBehalf, cell: &CellName, op: &Op) {
+    pub(super) fn note(
+        &mut self,
+        via: SessionId,
+        client: &OnBehalf,
+        (cell, gate): (&CellName, &CellName),
+        op: &Op,
+    ) {
         let mut footprint = Footprint::default();
-        footprint.note(cell, op);
+        footprint.note(cell, gate, op);
         if let Some(guest) = self.all.get_mut(&client.session) {
-            guest.footprint.note(cell, op);
+            guest.footprint.note(cell, gate, op);
         } else if !footprint.wrote().is_empty() {
             let OnBehalf { session, claim, principal, .. } = client.clone();
             self.all.insert(session, Guest { session, claim, principal, footprint, via });
@@ -63,10 +69,17 @@ impl Guests {
     }
 
     /// The client is about to hold a session here: if it does not come to that it is ended like an orphan.
-    pub(super) fn expect_back(&mut self, now: Time, client: &OnBehalf, cells: &BTreeSet<CellName>) {
+    pub(super) fn expect_back(
+        &mut self,
+        now: Time,
+        client: &OnBehalf,
+        gates: &BTreeSet<CellName>,
+        cells: &[CellName],
+    ) {
         let OnBehalf { session, claim, principal, .. } = client.clone();
         let mut footprint = self.all.remove(&session).map(|guest| guest.footprint).unwrap_or_default();
-        cells.iter().for_each(|cell| footprint.note_all(cell));
+        gates.iter().for_each(|gate| footprint.note_all(gate));
+        cells.iter().for_each(|cell| footprint.note_use(cell));
         self.all.insert(session, Guest { session, claim, principal, footprint, via: session });
         self.orphans.set(session, Some(now + CLAIM_WINDOW));
     }

@@ -22,20 +22,24 @@ impl RelayCore {
     /// What a reader wants to read, if the answer of one such read can be made that of another: the handle
     /// is good, nothing but a read hangs on it.
     pub(super) fn target_of(&self, reader: &Reader) -> Option<Target> {
-        let Reader { session, request } = reader;
+        let Reader { session, request, .. } = reader;
         if request.guard.is_some() {
             return None;
         }
-        let principal = self.server.holder(*session)?.principal.clone();
+        let principal = match &request.on_behalf {
+            Some(client) => client.principal.clone(),
+            None => self.server.holder(*session)?.principal.clone(),
+        };
+        let client = reader.client();
         let (cell, name, part) = match &request.op {
             Op::Open(open) if is_plain(open) => {
                 let cell = self.map().owner(&open.name)?.clone();
                 self.sources.get(&cell)?.key.as_ref()?;
                 (cell, open.name.clone(), Part::Open)
             }
-            Op::GetContentsAndStat(handle) => self.verified(*session, handle, Part::Contents)?,
-            Op::GetStat(handle) => self.verified(*session, handle, Part::Stat)?,
-            Op::ReadDir(handle) => self.verified(*session, handle, Part::Children)?,
+            Op::GetContentsAndStat(handle) => self.verified(client, handle, Part::Contents)?,
+            Op::GetStat(handle) => self.verified(client, handle, Part::Stat)?,
+            Op::ReadDir(handle) => self.verified(client, handle, Part::Children)?,
             _ => return None,
         };
         Some(Target { cell, principal, name, part })
@@ -91,7 +95,7 @@ impl RelayCore {
 
     fn look_up(&mut self, now: Time, reader: &Reader, target: &Target) -> Option<Served> {
         let Target { cell, principal, name, part } = target;
-        if !self.may_serve(now, reader.session, cell) {
+        if !self.may_serve(now, reader, cell) {
             return None;
         }
         let of_node = ItemKinds::of([ItemKind::Data, ItemKind::Lock, ItemKind::Acl]);
@@ -128,7 +132,7 @@ impl RelayCore {
             return None;
         }
         let cell = self.map().owner(&open.name)?.clone();
-        if !self.may_serve(now, reader.session, &cell) || self.cache.absence(&open.name)?.cell != cell {
+        if !self.may_serve(now, reader, &cell) || self.cache.absence(&open.name)?.cell != cell {
             return None;
         }
         let error = ErrorCode::NotFound.because(open.name.to_string());
@@ -136,10 +140,18 @@ impl RelayCore {
     }
 
     /// Under the own cache lease, to a session that has seen nothing newer elsewhere.
-    fn may_serve(&self, now: Time, session: SessionId, cell: &CellName) -> bool {
+    fn may_serve(&self, now: Time, reader: &Reader, cell: &CellName) -> bool {
         self.keeps
             && self.upstream.cache_end(cell).is_some_and(|end| end > now)
-            && self.movers.may_be_served(session, cell)
+            && self.may_be_served(reader, cell)
+    }
+
+    /// Whether a copy is as good to the reader as the cell's word: it has seen nothing elsewhere that could be newer, nor
+    /// has the client that it asks for.
+    pub(super) fn may_be_served(&self, reader: &Reader, cell: &CellName) -> bool {
+        !reader.needs_the_cell
+            && !reader.request.on_behalf.as_ref().is_some_and(|client| client.is_mover)
+            && self.movers.may_be_served(reader.session, cell)
     }
 
     /// A handle for reading such as the cell would make. Those that keep a node in being it must make
@@ -155,8 +167,8 @@ impl RelayCore {
             instance: stat.instance,
             kind: stat.kind,
             r#use: open.r#use,
-            session: reader.session,
-            opened_by: reader.request.number,
+            session: reader.client(),
+            opened_by: reader.number(),
             epoch: source.epoch,
             lock_delay: open.lock_delay,
             events: open.events,

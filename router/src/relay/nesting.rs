@@ -14,11 +14,16 @@ use hasp_proto::lease::Ceiling;
 
 use crate::upstream::Held;
 
-/// The tightest ceiling below the sessions that stand. `margin` is kept off both leases.
+/// The tightest ceiling below the sessions that stand. `margin` is kept off both leases. Only cells keep what is left
+/// there for a claim window.
 pub(super) fn ceiling<'a>(sessions: impl Iterator<Item = Held<'a>>, margin: Duration) -> Ceiling {
+    let below = |held: Held<'_>| match held.cell {
+        Some(_) => Ceiling::below(held.ends, margin),
+        None => Ceiling::within(held.ends, margin),
+    };
     sessions
         .filter(|held| matches!(held.status, Status::Safe | Status::Jeopardy))
-        .map(|held| Ceiling::below(held.ends, margin))
+        .map(below)
         .reduce(Ceiling::and)
         .unwrap_or(Ceiling::Closed)
 }
@@ -53,5 +58,15 @@ mod tests {
         check(&[held(Status::Safe, 12_000), held(Status::Safe, 9_000)], Some(9_000));
         check(&[held(Status::Safe, 12_000), held(Status::Jeopardy, 3_000)], Some(3_000));
         check(&[held(Status::Safe, 12_000), held(Status::New, 0), held(Status::Over, 1)], Some(12_000));
+    }
+
+    #[test]
+    fn below_a_host_that_is_no_cell_there_is_no_claim_window_to_add() {
+        let ends = LeaseEnds { session: Time::from_millis(60_000), cache: Time::from_millis(12_000) };
+        let session = SessionKey::new([1; 16]).id();
+        let held = Held { cell: None, session, status: Status::Safe, ends, host: None };
+
+        let expected = LeaseEnds { session: Time::from_millis(59_500), cache: Time::from_millis(11_500) };
+        assert_eq!(ceiling([held].into_iter(), Duration::from_millis(500)), Ceiling::Upstream(expected));
     }
 }

@@ -38,8 +38,27 @@ pub(super) enum Part {
 /// Somebody who asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reader {
+    /// Who is answered: a client, or the proxy that it is behind.
     pub(super) session: SessionId,
     pub(super) request: Request,
+    /// It is asked above for others too, one of whom may have seen elsewhere what is newer (P-MONO).
+    pub(super) needs_the_cell: bool,
+}
+
+impl Reader {
+    pub(super) const fn new(session: SessionId, request: Request) -> Self {
+        Self { session, request, needs_the_cell: false }
+    }
+
+    /// Whose handles it shows.
+    pub(super) fn client(&self) -> SessionId {
+        self.request.on_behalf.as_ref().map_or(self.session, |client| client.session)
+    }
+
+    /// The client's own number of the request.
+    pub(super) fn number(&self) -> RequestNumber {
+        self.request.on_behalf.as_ref().map_or(self.request.number, |client| client.number)
+    }
 }
 
 /// A read under way.
@@ -152,9 +171,16 @@ mod tests {
     fn reader(session: SessionId, number: u64) -> Reader {
         let op = Op::GetStat(HandleToken::new(bytes::Bytes::new()));
         let number = RequestNumber(number);
-        let request =
-            Request { number, settled_below: number, on_behalf: None, guard: None, caches: true, op };
-        Reader { session, request }
+        let request = Request {
+            number,
+            settled_below: number,
+            on_behalf: None,
+            guard: None,
+            caches: true,
+            trace: None,
+            op,
+        };
+        Reader::new(session, request)
     }
 
     #[test]

@@ -18,6 +18,8 @@ use hasp_proto::position::Position;
 use hasp_proto::server::cachers::{Cachers, RoundId};
 use hasp_proto::time::Time;
 
+use super::counts::Round;
+
 /// One cell. See the module's documentation.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Source {
@@ -33,12 +35,10 @@ pub(super) struct Source {
     pub(super) cachers: Cachers,
     /// The latest position in anything that was heard from the cell. See [`Source::see`].
     seen: Option<Position>,
-    /// The latest end of the own cache lease, and the one before.
+    /// The latest end of the own cache lease.
     cache_end: Time,
-    cache_end_before: Time,
     rounds_begun: u64,
-    /// What to acknowledge above when a round is finished.
-    rounds: BTreeMap<RoundId, Option<NewsId>>,
+    rounds: BTreeMap<RoundId, Round>,
     /// The session above was lost while copies were held below; until they are dropped, leases below
     /// stay within what it had promised.
     loss: Option<(RoundId, Time)>,
@@ -54,6 +54,7 @@ impl Source {
     /// That is why hits are answered with this position, and a client that wrote through this host is
     /// never shown an older one (P-MONO).
     pub(super) fn see(&mut self, position: &Position) -> bool {
+        self.epoch = self.epoch.max(position.epoch);
         let is_later = self.seen.as_ref().is_none_or(|seen| seen.is_before(position));
         if is_later {
             self.seen = Some(position.clone());
@@ -83,27 +84,26 @@ impl Source {
 
     /// The own cache lease reaches that far.
     pub(super) fn extended(&mut self, cache_end: Time) {
-        if cache_end > self.cache_end {
-            self.cache_end_before = std::mem::replace(&mut self.cache_end, cache_end);
-        }
+        self.cache_end = self.cache_end.max(cache_end);
     }
 
     /// These items are about to change. Returns the round and whom to tell of what, as
     /// [`Cachers::begin`] does. With the finished round `news` is acknowledged.
     pub(super) fn begin(
         &mut self,
+        now: Time,
         items: Vec<Item>,
         news: Option<NewsId>,
     ) -> (RoundId, BTreeMap<SessionId, Vec<Item>>) {
-        let round = self.next_round(news);
+        let round = self.next_round(now, news);
         let tell = self.cachers.begin(round, items);
         (round, tell)
     }
 
     /// Everything cached of the cell is void. Returns the round and who has to drop what it holds, as
     /// [`Cachers::begin_all`] does.
-    pub(super) fn begin_all(&mut self, news: Option<NewsId>) -> (RoundId, BTreeSet<SessionId>) {
-        let round = self.next_round(news);
+    pub(super) fn begin_all(&mut self, now: Time, news: Option<NewsId>) -> (RoundId, BTreeSet<SessionId>) {
+        let round = self.next_round(now, news);
         let holders = self.cachers.begin_all(round);
         (round, holders)
     }
@@ -111,14 +111,14 @@ impl Source {
     /// The session above is over: until that round is finished, what it had promised binds leases below.
     pub(super) fn lost(&mut self, round: RoundId) {
         let end = std::mem::take(&mut self.cache_end);
-        self.cache_end_before = Time::ZERO;
         self.bind(round, end);
     }
 
     /// The session above is with a host that knows nothing of it: until that round is finished, what the
     /// host before had promised binds leases below.
     pub(super) fn moved(&mut self, round: RoundId) {
-        self.bind(round, self.cache_end_before);
+        let end = std::mem::take(&mut self.cache_end);
+        self.bind(round, end);
     }
 
     fn bind(&mut self, round: RoundId, end: Time) {
@@ -126,14 +126,15 @@ impl Source {
         self.loss = Some((round, end));
     }
 
-    /// Finishes rounds that are ready. Returns what is to be acknowledged above.
-    pub(super) fn finish(&mut self, rounds: impl IntoIterator<Item = RoundId>) -> Vec<NewsId> {
+    /// Finishes rounds that are ready. Returns what is to be acknowledged above, and since when
+    /// the rounds went on.
+    pub(super) fn finish(&mut self, rounds: impl IntoIterator<Item = RoundId>) -> Vec<(NewsId, Time)> {
         let mut acknowledge = Vec::new();
         for round in rounds {
-            let Some(news) = self.rounds.remove(&round) else { continue };
+            let Some(Round { news, began }) = self.rounds.remove(&round) else { continue };
             self.cachers.finish(round);
             self.loss.take_if(|(lost, _)| *lost == round);
-            acknowledge.extend(news);
+            acknowledge.extend(news.map(|news| (news, began)));
         }
         acknowledge
     }
@@ -167,10 +168,10 @@ impl Source {
         }
     }
 
-    fn next_round(&mut self, news: Option<NewsId>) -> RoundId {
+    fn next_round(&mut self, now: Time, news: Option<NewsId>) -> RoundId {
         self.rounds_begun += 1;
         let round = RoundId(self.rounds_begun);
-        self.rounds.insert(round, news);
+        self.rounds.insert(round, Round { news, began: now });
         round
     }
 }

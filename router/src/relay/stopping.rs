@@ -38,7 +38,7 @@ impl RelayCore {
         }
         self.phase = self.phase.max(Phase::Stopping);
         self.stop = Stop::TakingBack(now + PATIENCE);
-        for cell in self.cells.clone() {
+        for cell in self.above.cells().to_vec() {
             let source = self.sources.entry(cell.clone()).or_default();
             let floor =
                 source.seen().cloned().unwrap_or(Position { cell: cell.clone(), ..Position::default() });

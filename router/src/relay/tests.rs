@@ -5,6 +5,7 @@ mod caching;
 pub(crate) mod cell;
 mod events;
 mod histories;
+mod layers;
 mod world;
 
 use std::time::Duration;
@@ -18,8 +19,9 @@ use hasp_proto::name::Name;
 use hasp_proto::node::LockMode;
 use hasp_proto::request::{Answer, EndCause, OnBehalf, Op, Open, Reply, Use};
 use hasp_proto::stream::{News, Role};
+use hasp_proto::trace::TraceContext;
 
-use crate::upstream::{Output, UpstreamConfig, UpstreamCore};
+use crate::upstream::{Hosts, Output, UpstreamConfig, UpstreamCore};
 use world::{World, t};
 
 const A: &str = "/ls/dev/x";
@@ -352,6 +354,7 @@ fn only_proxies_and_routers_speak_for_others() {
         settled_below: RequestNumber(1),
         claim: Default::default(),
         principal: "root".into(),
+        is_mover: false,
     };
     let now = world.now;
     let core = &mut world.clients[liar].core;
@@ -412,7 +415,29 @@ fn guest(claim: u64) -> OnBehalf {
         settled_below: RequestNumber(5),
         claim: hasp_proto::id::Claim(claim),
         principal: "bob".into(),
+        is_mover: false,
     }
+}
+
+#[test]
+fn where_a_request_comes_from_is_passed_on_and_changes_nothing() {
+    let mut world = World::new(&["p"]);
+    let (client, proxy) = (world.add_client(&["p"]), world.add_proxy(&["p"]));
+    let trace = |step| Some(TraceContext::new([1; 16], [step; 8], 1));
+    let now = world.now;
+
+    let own = Ask { trace: trace(2), ..open(A, Use::WriteAndLock).into() };
+    let guests = Ask { trace: trace(3), ..for_client(open(B, Use::WriteAndLock), guest(3)) };
+    world.clients[client].core.submit(now, own);
+    world.clients[proxy].core.submit(now, guests);
+    world.clients[client].core.submit(now, open(A, Use::WriteAndLock).into());
+    world.run_for(100);
+
+    let traces = |cell: &str| -> Vec<_> {
+        world.cells[cell].seen.iter().map(|(_, request)| request.trace.clone()).collect()
+    };
+    assert_eq!(traces("a"), [trace(2), None]);
+    assert_eq!(traces("b"), [trace(3)]);
 }
 
 #[test]
@@ -482,7 +507,7 @@ fn a_stopping_relay_sends_its_clients_elsewhere_and_ends_its_sessions() {
 
 #[test]
 fn outputs_of_a_holder_that_begins_at_once_come_at_its_first_timeout() {
-    let config = UpstreamConfig::tier(world::map(), Role::Router, "r", [1; 32]);
+    let config = UpstreamConfig::tier(Hosts::Cells(world::map()), Role::Router, "r", [1; 32]);
     let mut core = UpstreamCore::new(t(5), config);
     assert_eq!(core.poll_output(), None);
 

@@ -112,7 +112,7 @@ struct Application {
 
 impl Application {
     fn start(env: &Env, addresses: &[String], seed: u8, connections: Connections) -> Arc<Self> {
-        let hosts = Hosts::One(addresses.to_vec());
+        let hosts = Hosts::one(addresses.to_vec());
         let config = UpstreamConfig {
             begin: Begin::AtOnce,
             ..UpstreamConfig::application(hosts, "alice", [seed; 32])
@@ -209,16 +209,20 @@ impl World {
         Self { env, cells, map }
     }
 
-    async fn relay(&self, name: &str) -> RelayServer {
-        let config = RelayConfig {
+    fn config(&self, name: &str) -> RelayConfig {
+        RelayConfig {
             role: Role::Proxy,
             listen: format!("{name}:0"),
             advertise: None,
             map: self.map.clone(),
+            upstream: Vec::new(),
             admin: Some(format!("{name}-admin:1")),
             terms: LeaseTerms::default(),
-        };
-        let relay = RelayServer::start(config, &self.env).await.unwrap();
+        }
+    }
+
+    async fn relay(&self, name: &str) -> RelayServer {
+        let relay = RelayServer::start(self.config(name), &self.env).await.unwrap();
         relay.ready().await;
         relay
     }
@@ -298,6 +302,23 @@ async fn cached_reads_are_answered_beside_the_machine_until_somebody_writes() {
     read().await;
     assert_eq!((viewed(), relay.status().hits), (4, 6));
     relay.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_is_healthy_once_its_cells_have_welcomed_it_until_it_stops() {
+    let world = World::new().await;
+    let config = world.config("p");
+    let relay = RelayServer::start(config, &world.env).await.unwrap();
+    let connection = dial(&world.env, relay.local_address(), &Profile::clients(), DEADLINE).await.unwrap();
+
+    assert!(!connection.is_serving().await.unwrap(), "nobody has welcomed it");
+    relay.ready().await;
+    assert!(connection.is_serving().await.unwrap());
+    let _app = world.application(&[&relay], 1);
+    let (stopped, last_word) = tokio::join!(relay.shutdown(), connection.is_serving());
+
+    assert!(!last_word.unwrap(), "told to stop, it still answers");
+    stopped.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

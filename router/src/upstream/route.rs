@@ -39,6 +39,15 @@ pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error>
     Ok(body.cell)
 }
 
+/// The cell that would answer it, as far as the map says.
+pub(super) fn owner(map: &PartitionMap, op: &Op) -> Option<CellName> {
+    match op {
+        Op::Open(open) => map.owner(&globalized(map, &open.name).ok()?).cloned(),
+        Op::CheckSequencer(sequencer) => sequencer.claimed_body().ok().map(|body| body.cell),
+        _ => op.handle().and_then(HandleToken::claimed_body).map(|body| body.cell),
+    }
+}
+
 /// What a handle says of itself.
 pub(super) fn claimed(handle: &HandleToken) -> Result<HandleBody, Error> {
     handle.claimed_body().ok_or_else(|| ErrorCode::StaleHandle.because("not a handle"))

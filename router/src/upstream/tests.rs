@@ -62,6 +62,7 @@ fn on_behalf() -> OnBehalf {
         settled_below: RequestNumber(4),
         claim: Claim(1),
         principal: "bob".into(),
+        is_mover: false,
     }
 }
 
@@ -103,7 +104,7 @@ impl Played {
                         resumed: false,
                         grant,
                         master_of: None,
-                        handle_key: None,
+                        handle_keys: Vec::new(),
                         lost_cells: Vec::new(),
                     };
                     self.core.received(now, &link, Down::Welcome(welcome));
@@ -182,7 +183,7 @@ fn what_belongs_to_no_cell_is_answered_here() {
     check(&mut played, Op::GetStat(handle("a", session)), None, ErrorCode::SessionExpired);
     check(&mut played, Op::Settle(Vec::new()), None, ErrorCode::InvalidArgument);
     assert!(played.connects.is_empty(), "nobody was asked");
-    let mut one = application(Hosts::One(vec!["p:1".into()]));
+    let mut one = application(Hosts::one(vec!["p:1".into()]));
     check(&mut one, Op::GetStat(nonsense), None, ErrorCode::StaleHandle);
 }
 
@@ -263,7 +264,7 @@ fn a_session_that_expires_at_one_cell_is_followed_by_another_at_the_next_use() {
 
 #[test]
 fn a_tier_host_begins_everywhere_at_once_and_again_when_a_session_expires() {
-    let mut played = Played::new(UpstreamConfig::tier(map(), Role::Proxy, "p:1", [3; 32]));
+    let mut played = Played::new(UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "p:1", [3; 32]));
     played.wait_until(t(0));
     assert_eq!(played.core.sessions().count(), 2);
 
@@ -273,7 +274,8 @@ fn a_tier_host_begins_everywhere_at_once_and_again_when_a_session_expires() {
     played.play(t(50));
     assert_eq!(played.connects.len(), 3, "at once");
 
-    let mut refused = UpstreamCore::new(t(0), UpstreamConfig::tier(map(), Role::Proxy, "p:1", [3; 32]));
+    let mut refused =
+        UpstreamCore::new(t(0), UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "p:1", [3; 32]));
     refused.handle_timeout(t(0));
     let link = LinkId { cell: Some(cell("a")), attempt: Attempt(1) };
     refused.connected(t(0), &link);
@@ -287,7 +289,7 @@ fn a_tier_host_begins_everywhere_at_once_and_again_when_a_session_expires() {
 
 #[test]
 fn the_end_of_the_only_session_is_final() {
-    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    let mut played = application(Hosts::one(vec!["p:1".into()]));
     played.submit(t(0), open("/ls/prod/whatever"), None);
     let link = played.connects[0].0.clone();
 
@@ -302,10 +304,10 @@ fn the_end_of_the_only_session_is_final() {
 #[test]
 fn hosts_are_tried_in_the_order_that_follows_from_the_session() {
     let addresses: Vec<String> = (1..=5).map(|n| format!("p{n}:1")).collect();
-    let mut played = application(Hosts::One(addresses.clone()));
+    let mut played = application(Hosts::one(addresses.clone()));
     played.submit(t(0), open("/ls/dev/x"), None);
     let session = played.core.sessions().next().expect("begun").session;
-    let order = crate::ring::candidates(&session.0, &addresses);
+    let order = crate::ring::HostList::from(addresses.clone()).candidates(&session.0);
 
     assert_eq!(played.connects[0].1, order[0]);
     let link = played.connects[0].0.clone();
@@ -330,8 +332,10 @@ fn keys_follow_from_the_seed_and_are_all_different() {
 
 #[test]
 fn a_cell_that_does_not_answer_fills_its_own_share_and_no_other() {
-    let config =
-        UpstreamConfig { waiting_max: 2, ..UpstreamConfig::tier(map(), Role::Proxy, "p:1", [3; 32]) };
+    let config = UpstreamConfig {
+        waiting_max: 2,
+        ..UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "p:1", [3; 32])
+    };
     let mut played = Played::new(config);
     played.wait_until(t(0));
     played.submit(t(0), open("/ls/dev/x"), None);
@@ -389,7 +393,7 @@ fn hang_up(played: &mut Played, now: Time) {
 
 #[test]
 fn a_session_that_rests_is_followed_by_another_at_the_next_use_and_nothing_is_told() {
-    for hosts in [Hosts::One(vec!["p:1".into()]), Hosts::Cells(map())] {
+    for hosts in [Hosts::one(vec!["p:1".into()]), Hosts::Cells(map())] {
         let mut played = application(hosts);
         played.submit(t(0), open("/ls/dev/x"), None);
         played.refuse_last(t(5), ErrorCode::NotFound);
@@ -413,7 +417,7 @@ fn a_session_that_rests_is_followed_by_another_at_the_next_use_and_nothing_is_to
 
 #[test]
 fn what_is_asked_while_a_session_comes_to_its_end_waits_for_the_next() {
-    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    let mut played = application(Hosts::one(vec!["p:1".into()]));
     played.submit(t(0), open("/ls/dev/x"), None);
     played.refuse_last(t(5), ErrorCode::NotFound);
     let old = handle("a", played.hellos[0].1.id());
@@ -437,7 +441,7 @@ fn what_is_asked_while_a_session_comes_to_its_end_waits_for_the_next() {
 
 #[test]
 fn a_session_with_a_request_under_way_does_not_rest() {
-    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    let mut played = application(Hosts::one(vec!["p:1".into()]));
     played.submit(t(0), open("/ls/dev/x"), None);
     assert_eq!(played.core.idle_since(None), None);
 
@@ -451,7 +455,7 @@ fn a_session_with_a_request_under_way_does_not_rest() {
 
 #[test]
 fn an_end_while_a_session_rests_is_an_end() {
-    let mut played = application(Hosts::One(vec!["p:1".into()]));
+    let mut played = application(Hosts::one(vec!["p:1".into()]));
     played.submit(t(0), open("/ls/dev/x"), None);
     played.refuse_last(t(5), ErrorCode::NotFound);
 

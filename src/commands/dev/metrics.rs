@@ -6,6 +6,8 @@ use std::sync::{Arc, Weak};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::System;
 
@@ -42,31 +44,40 @@ impl Collector for SystemMetrics {
             let labels = |proxy: &hasp_proxy::Proxy| vec![("address", proxy.local_address().to_owned())];
             system.proxies.iter().map(|proxy| (labels(proxy), number(&proxy.status()))).collect()
         };
-        let mut family = |name: &str, help: &str, lines: Lines| gauges(&mut encoder, name, help, &lines);
-        family("cell_serving", "1 at the master", of_replicas(&|r| u64::from(r.state == "master")))?;
-        family("cell_epoch", "Number of the mastership", of_replicas(&|r| r.epoch))?;
-        family("cell_sessions", "Sessions with the master", of_replicas(&|r| r.sessions))?;
-        family("cell_keepalives_received", "Since the start", of_replicas(&|r| r.keepalives_total))?;
-        family("cell_applied_entries", "Index of the last log entry applied", of_replicas(&|r| r.applied))?;
-        family("cell_nodes", "Files and directories", of_replicas(&|r| r.nodes))?;
-        family("proxy_sessions", "Sessions of clients", of_proxies(&|p| p.sessions as u64))?;
-        family(
-            "proxy_upstream_sessions",
-            "Sessions with cells",
-            of_proxies(&|p| p.upstream_sessions as u64),
-        )?;
-        family("proxy_keepalives_received", "Since the start", of_proxies(&|p| p.keepalives))?;
-        family("proxy_requests_received", "Since the start", of_proxies(&|p| p.requests))
+        let mut gauge = |name: &str, help: &str, lines: Lines| {
+            family(&mut encoder, MetricType::Gauge, name, help, &lines)
+        };
+        gauge("cell_serving", "1 at the master", of_replicas(&|r| u64::from(r.state == "master")))?;
+        gauge("cell_epoch", "Number of the mastership", of_replicas(&|r| r.epoch))?;
+        gauge("cell_sessions", "Sessions with the master", of_replicas(&|r| r.sessions))?;
+        gauge("cell_applied_index", "Index of the last log entry applied", of_replicas(&|r| r.applied))?;
+        gauge("cell_nodes", "Files and directories", of_replicas(&|r| r.nodes))?;
+        gauge("proxy_sessions", "Sessions of clients", of_proxies(&|p| p.sessions as u64))?;
+        gauge("proxy_upstream_sessions", "Sessions with cells", of_proxies(&|p| p.upstream_sessions as u64))?;
+        let mut counter = |name: &str, help: &str, lines: Lines| {
+            family(&mut encoder, MetricType::Counter, name, help, &lines)
+        };
+        counter("cell_keepalives", "KeepAlives received", of_replicas(&|r| r.keepalives_total))?;
+        counter("proxy_keepalives", "KeepAlives received", of_proxies(&|p| p.keepalives))?;
+        counter("proxy_requests", "Requests received", of_proxies(&|p| p.requests))
     }
 }
 
-fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, lines: &Lines) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    kind: MetricType,
+    name: &str,
+    help: &str,
+    lines: &Lines,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
     for (labels, value) in lines {
-        let gauge =
-            prometheus_client::metrics::gauge::ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX));
         let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        gauge.encode(family.encode_family(&labels)?)?;
+        let line = family.encode_family(&labels)?;
+        match kind {
+            MetricType::Counter => ConstCounter::new(*value).encode(line)?,
+            _ => ConstGauge::new(i64::try_from(*value).unwrap_or(i64::MAX)).encode(line)?,
+        }
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ fn guarded(world: &mut World, connection: u64, guard: &SequencerToken, op: Op) -
         on_behalf: None,
         guard: Some(guard.clone()),
         caches: false,
+        trace: None,
         op,
     };
     world.input(Input::Received(ConnectionId(connection), vec![Up::Request(request)]));

@@ -73,6 +73,10 @@ pub(super) struct World {
     pub(super) acknowledges: bool,
     /// They ask as holders of a cache do.
     pub(super) caches: bool,
+    /// They are followed.
+    pub(super) trace: Option<TraceContext>,
+    /// What was said of batches.
+    pub(super) traced: Vec<(BatchId, Vec<TraceContext>)>,
 }
 
 impl World {
@@ -98,6 +102,8 @@ impl World {
             numbers: BTreeMap::new(),
             acknowledges: true,
             caches: false,
+            trace: None,
+            traced: Vec::new(),
         }
     }
 
@@ -138,6 +144,7 @@ impl World {
                 Output::Close(connection) => self
                     .sent
                     .retain(|(other, down)| *other != connection || !matches!(down, Down::Welcome(_))),
+                Output::Traced(batch, traces) => self.traced.push((batch, traces)),
                 Output::Propose(batch, entry) => self.log.push_back((batch, entry)),
             }
         }
@@ -201,6 +208,7 @@ impl World {
             on_behalf,
             guard: None,
             caches: self.caches,
+            trace: self.trace.clone(),
             op,
         };
         self.input(Input::Received(ConnectionId(connection), vec![Up::Request(request)]));
@@ -297,6 +305,7 @@ pub(super) fn on_behalf(byte: u8, number: u64, claim: u64) -> Option<OnBehalf> {
         settled_below: RequestNumber(0),
         claim: Claim(claim),
         principal: "bob".into(),
+        is_mover: false,
     })
 }
 

@@ -98,7 +98,12 @@ fn nothing_is_kept_of_an_answer_that_does_not_allow_it() {
 
 #[test]
 fn without_a_cache_everything_is_asked() {
-    let mut world = World::with(&CoreOptions { principal: ME.into(), cache_bytes: None, ends_idle: true });
+    let mut world = World::with(&CoreOptions {
+        principal: ME.into(),
+        cache_bytes: None,
+        ends_idle: true,
+        follows: Vec::new(),
+    });
     let handle = world.open(F, Use::Read);
 
     for _ in 0..2 {
@@ -310,7 +315,8 @@ fn invalidations_are_applied_before_the_events_that_came_with_them_are_told() {
 
 #[test]
 fn what_does_not_fit_is_shown_no_more() {
-    let options = CoreOptions { principal: ME.into(), cache_bytes: Some(3_000), ends_idle: true };
+    let options =
+        CoreOptions { principal: ME.into(), cache_bytes: Some(3_000), ends_idle: true, follows: Vec::new() };
     let mut world = World::with(&options);
     let first = world.open(F, Use::Read);
     world.read(first);
@@ -329,7 +335,8 @@ fn what_does_not_fit_is_shown_no_more() {
 
 #[test]
 fn what_is_looked_at_elsewhere_stays_longer() {
-    let options = CoreOptions { principal: ME.into(), cache_bytes: Some(3_000), ends_idle: true };
+    let options =
+        CoreOptions { principal: ME.into(), cache_bytes: Some(3_000), ends_idle: true, follows: Vec::new() };
     let mut world = World::with(&options);
     let first = world.open(F, Use::Read);
     world.read(first);

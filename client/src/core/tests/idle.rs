@@ -119,8 +119,12 @@ fn a_call_under_way_keeps_the_session_and_a_minute_begins_with_its_answer() {
 
 #[test]
 fn it_can_be_switched_off() {
-    let mut world =
-        World::with(&CoreOptions { principal: ME.into(), cache_bytes: Some(1 << 20), ends_idle: false });
+    let mut world = World::with(&CoreOptions {
+        principal: ME.into(),
+        cache_bytes: Some(1 << 20),
+        ends_idle: false,
+        follows: Vec::new(),
+    });
 
     pass(&mut world, 200_000);
 

@@ -82,6 +82,10 @@ pub(super) struct World {
     /// What hosts say is lost when they welcome a session.
     pub(super) lost_cells: Vec<CellName>,
     pub(super) lease: Duration,
+    /// Where it wanted to connect.
+    pub(super) connects: Vec<String>,
+    /// Nobody can be connected to.
+    pub(super) is_cut_off: bool,
     pub(super) asked: Vec<Request>,
     /// On which connections.
     asked_on: Vec<LinkId>,
@@ -100,24 +104,47 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with(&CoreOptions { principal: ME.into(), cache_bytes: Some(1 << 20), ends_idle: true })
+        Self::with(&CoreOptions {
+            principal: ME.into(),
+            cache_bytes: Some(1 << 20),
+            ends_idle: true,
+            follows: Vec::new(),
+        })
     }
 
     pub(super) fn with(options: &CoreOptions) -> Self {
-        let world = Self::at(Hosts::One(vec!["p:1".into()]), Begin::AtOnce, options);
+        let world = Self::at(Hosts::one(vec!["p:1".into()]), Begin::AtOnce, options);
         assert!(!world.sessions.is_empty(), "welcomed");
         world
     }
 
+    /// With the list of proxies followed, these given, and a lease that lasts.
+    pub(super) fn following(hosts: &[&str]) -> Self {
+        let follows: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let hosts = Hosts::one(follows.clone());
+        let options =
+            CoreOptions { principal: ME.into(), cache_bytes: Some(1 << 20), ends_idle: true, follows };
+        Self::under(hosts, Begin::AtOnce, &options, Duration::from_secs(3_600))
+    }
+
     /// With a session at each of two cells, `a` and, below `/ls/dev/b`, `b`, once something is asked there.
     pub(super) fn with_cells() -> Self {
-        let options = CoreOptions { principal: ME.into(), cache_bytes: Some(1 << 20), ends_idle: true };
+        let options = CoreOptions {
+            principal: ME.into(),
+            cache_bytes: Some(1 << 20),
+            ends_idle: true,
+            follows: Vec::new(),
+        };
         let cells = ["a", "b"].map(|name| (CellName::new(name), vec![format!("{name}:1")])).into();
         let map = PartitionMap::new(1, "dev", [("/ls/dev", "a"), ("/ls/dev/b", "b")], cells).unwrap();
         Self::at(Hosts::Cells(map), Begin::AtFirstUse, &options)
     }
 
     fn at(hosts: Hosts, begin: Begin, options: &CoreOptions) -> Self {
+        Self::under(hosts, begin, options, Duration::from_secs(12))
+    }
+
+    fn under(hosts: Hosts, begin: Begin, options: &CoreOptions, lease: Duration) -> Self {
         let config = UpstreamConfig { begin, ..UpstreamConfig::application(hosts, ME, [7; 32]) };
         let mut world = Self {
             core: ApplicationCore::new(UpstreamCore::new(Time::ZERO, config), options),
@@ -131,7 +158,9 @@ impl World {
             resumes: true,
             welcomes: true,
             lost_cells: Vec::new(),
-            lease: Duration::from_secs(12),
+            lease,
+            connects: Vec::new(),
+            is_cut_off: false,
             asked: Vec::new(),
             asked_on: Vec::new(),
             cancelled: Vec::new(),
@@ -168,7 +197,12 @@ impl World {
     fn settle(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Connect(link, _) => self.core.handle(self.now, Input::Connected(link)),
+                Output::Connect(link, address) => {
+                    self.connects.push(address);
+                    let happens =
+                        if self.is_cut_off { Input::Disconnected(link) } else { Input::Connected(link) };
+                    self.core.handle(self.now, happens);
+                }
                 Output::Send(link, up) => self.sent(link, up),
                 Output::Answered(call, answer) => self.answered.push((call, answer)),
                 Output::Opened(call, answer, opened) => {
@@ -210,7 +244,7 @@ impl World {
                         resumed: is_known,
                         grant: self.grant(),
                         master_of: None,
-                        handle_key: None,
+                        handle_keys: Vec::new(),
                         lost_cells: self.lost_cells.clone(),
                     };
                     self.core.handle(self.now, Input::Received(link, vec![Down::Welcome(welcome)]));

@@ -114,6 +114,7 @@ pub fn request(number: u64, op: Op) -> Up {
         settled_below: RequestNumber(2),
         claim: Claim(4),
         principal: "someone else".into(),
+        is_mover: false,
     };
     Up::Request(Request {
         number: RequestNumber(number),
@@ -121,6 +122,7 @@ pub fn request(number: u64, op: Op) -> Up {
         on_behalf: Some(on_behalf),
         guard: Some(sequencer()),
         caches: true,
+        trace: None,
         op,
     })
 }
@@ -273,7 +275,7 @@ pub fn welcome(resumed: bool) -> Down {
         resumed,
         grant: grant(),
         master_of: Some((cell(), Epoch(3))),
-        handle_key: None,
+        handle_keys: Vec::new(),
         lost_cells: if resumed { Vec::new() } else { vec![cell()] },
     })
 }
@@ -313,7 +315,7 @@ pub fn downwards() -> Vec<Named> {
         resumed: true,
         grant: grant(),
         master_of: None,
-        handle_key: Some(tokens::key()),
+        handle_keys: vec![(CellName::new("a"), tokens::key())],
         lost_cells: Vec::new(),
     };
     vec![

@@ -108,7 +108,15 @@ fn open(name: &str, ephemeral: bool, kind: NodeKind) -> Op {
 fn asking(first: u64, ops: impl IntoIterator<Item = Op>) -> Vec<Up> {
     let request = |(number, op)| {
         let (number, settled_below) = (RequestNumber(number), RequestNumber(0));
-        Up::Request(Request { number, settled_below, on_behalf: None, guard: None, caches: true, op })
+        Up::Request(Request {
+            number,
+            settled_below,
+            on_behalf: None,
+            guard: None,
+            caches: true,
+            trace: None,
+            op,
+        })
     };
     (first..).zip(ops).map(request).collect()
 }

@@ -192,6 +192,7 @@ impl World {
                     }
                     heard.push(Input::Disconnected(connection));
                 }
+                Output::Traced(..) => {}
                 Output::Propose(batch, entry) => {
                     let again = LogEntry::decode(&entry.encode()).expect("what is proposed can be read");
                     assert_eq!(again, entry);

@@ -15,10 +15,14 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tower::Service;
 
 use super::admin_client::AdminClient;
 use super::hasp_client::HaspClient;
+use super::hasp_server::SERVICE_NAME;
 use super::{Executor, Profile};
 use crate::env::Env;
 use crate::tasks::Tasks;
@@ -100,6 +104,16 @@ impl Connection {
     /// Calls of `hasp.admin.v1` over this connection.
     pub fn admin(&self) -> AdminClient<Connection> {
         AdminClient::new(self.clone()).max_decoding_message_size(self.message_bytes_max)
+    }
+
+    /// Whether the other end says that it serves clients.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn is_serving(&self) -> Result<bool, tonic::Status> {
+        let request = HealthCheckRequest { service: SERVICE_NAME.to_owned() };
+        let answer = HealthClient::new(self.clone()).check(request).await?;
+        Ok(answer.into_inner().status() == ServingStatus::Serving)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::tasks::Tasks;
 
 pub mod client;
 pub mod codec;
+pub mod health;
 pub mod outboxes;
 pub mod server;
 pub mod session;
@@ -63,6 +64,12 @@ pub struct Profile {
     pub write_stall_max: Duration,
     /// How long an accepted connection may take to say that it speaks HTTP/2.
     pub handshake_timeout: Duration,
+    /// Connections that are taken in and have not made their first call. Others wait in the kernel, which takes in few
+    /// more and has the rest try again later: of thousands that come at once those who are begun with get to their
+    /// end, and none of the others costs anything.
+    pub greeting_at_once: usize,
+    /// How long such a one counts, so that those who say nothing hold up nobody for long.
+    pub greeting_max: Duration,
     /// How long open streams may go on after the server was told to stop.
     pub shutdown_grace: Duration,
 }
@@ -83,6 +90,8 @@ impl Profile {
             keepalive_timeout: Duration::from_secs(10),
             write_stall_max: LEASE_MAX,
             handshake_timeout: Duration::from_secs(5),
+            greeting_at_once: 128,
+            greeting_max: Duration::from_secs(1),
             shutdown_grace: Duration::from_secs(1),
         }
     }
@@ -95,6 +104,9 @@ impl Profile {
             send_buffer_bytes: 1 << 20,
             message_bytes_max: 4 << 20,
             connections_max: 4_096,
+            // Few connections, for each of which thousands wait.
+            keepalive_interval: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(5),
             ..Self::clients()
         }
     }

@@ -1,7 +1,7 @@
 //! The outboxes of a host's session streams, by connection: where its machine's items go.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::outbox::{Full, Limits, Outbox};
@@ -18,6 +18,8 @@ pub const LIMITS: Limits = Limits { items_max: OUTBOX_ITEMS, bytes_max: OUTBOX_B
 pub struct Outboxes {
     last: AtomicU64,
     overflows: AtomicU64,
+    items_high: AtomicUsize,
+    bytes_high: AtomicUsize,
     connected: Mutex<BTreeMap<ConnectionId, Peer>>,
 }
 
@@ -52,7 +54,10 @@ impl Outboxes {
         let connected = self.connected();
         let Some(Peer { outbox, bytes_max }) = connected.get(&connection) else { return };
         let weight = down.weight();
-        let is_full = weight + outbox.bytes() > *bytes_max;
+        let (items, bytes) = outbox.waiting();
+        raise(&self.items_high, items + 1);
+        raise(&self.bytes_high, bytes + weight);
+        let is_full = weight + bytes > *bytes_max;
         let pushed = if is_full { Err(Full::Bytes) } else { outbox.push(v1::Down::from(down), weight) };
         match pushed {
             Ok(()) | Err(Full::Closed) => {}
@@ -76,8 +81,20 @@ impl Outboxes {
         self.overflows.load(Ordering::Relaxed)
     }
 
+    /// The most items and the most bytes that ever waited for one connection.
+    pub fn high_water(&self) -> (usize, usize) {
+        (self.items_high.load(Ordering::Relaxed), self.bytes_high.load(Ordering::Relaxed))
+    }
+
     fn connected(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Peer>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn raise(high: &AtomicUsize, level: usize) {
+    // Looked at first: it is read by all and rarely written.
+    if level > high.load(Ordering::Relaxed) {
+        high.fetch_max(level, Ordering::Relaxed);
     }
 }
 
@@ -112,6 +129,9 @@ mod tests {
         assert!(slow_outbox.is_closed() && slow_outbox.bytes() == 0, "nothing is kept for it");
         assert!(slow_stop.is_cancelled(), "its connection is closed, whatever HTTP/2 still holds");
         assert_eq!(outboxes.overflows(), 1);
+        let (items, bytes) = outboxes.high_water();
+        assert_eq!(items, bytes >> 20, "of a mebibyte each, and a little");
+        assert!(items >= 4, "{items}");
         assert!(!other_outbox.is_closed() && !other_stop.is_cancelled());
     }
 

@@ -7,8 +7,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,12 +18,15 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::server::NamedService;
 use tower::Service;
 
+use super::health::{self, Health};
 use super::stalls::{Stalls, Unsent};
 use super::{Executor, Profile};
 use crate::tasks::Tasks;
@@ -81,6 +84,12 @@ impl Dispatch {
         self
     }
 
+    /// Adds what every server answers: whether it serves, and what can be called on it.
+    #[must_use]
+    pub fn with_health(self, health: &Health) -> Self {
+        self.with(health.server()).with(health::reflection())
+    }
+
     fn call(&self, request: Request<Incoming>) -> Answer {
         let path = request.uri().path();
         let name = path.strip_prefix('/').and_then(|path| path.split('/').next());
@@ -116,6 +125,7 @@ where
 pub fn serve(tasks: &Tasks, listener: Box<dyn Listener>, dispatch: Dispatch, profile: Profile) -> Counter {
     let host = Arc::new(Host {
         dispatch: Arc::new(dispatch),
+        greeting: Arc::new(Semaphore::new(profile.greeting_at_once)),
         profile,
         tasks: tasks.child(),
         connections: AtomicUsize::new(0),
@@ -134,6 +144,8 @@ struct Host {
     profile: Profile,
     tasks: Tasks,
     connections: AtomicUsize,
+    /// For those who have not made their first call.
+    greeting: Arc<Semaphore>,
     stalls: Arc<Stalls>,
 }
 
@@ -141,13 +153,17 @@ impl Host {
     async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>) {
         let token = self.tasks.token().clone();
         loop {
-            let accepted = tokio::select! {
+            let next = async {
+                let place = Place::take(&self.greeting).await;
+                (place, listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
                 biased;
                 () = token.cancelled() => return,
-                accepted = listener.accept() => accepted,
+                next = next => next,
             };
             match accepted {
-                Ok((io, peer)) => self.admit(io, peer),
+                Ok((io, peer)) => self.admit(io, peer, place),
                 Err(error) => {
                     tracing::warn!(%error, "accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -156,13 +172,13 @@ impl Host {
         }
     }
 
-    fn admit(self: &Arc<Self>, io: Io, peer: String) {
+    fn admit(self: &Arc<Self>, io: Io, peer: String, place: Place) {
         let seat = Seat::take(self);
         if seat.number >= self.profile.connections_max {
             tracing::debug!(peer, "too many connections");
             return;
         }
-        self.tasks.spawn("rpc-connection", connection(seat, io, peer.into()));
+        self.tasks.spawn("rpc-connection", connection(seat, io, peer.into(), place));
     }
 
     fn builder(&self) -> http2::Builder<Executor> {
@@ -204,9 +220,37 @@ impl Drop for Seat {
     }
 }
 
-async fn connection(seat: Seat, io: Io, address: Arc<str>) {
+/// A place among those who have not made their first call; free again with that call, or after a while.
+#[derive(Clone)]
+struct Place(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Place {
+    async fn take(places: &Arc<Semaphore>) -> Self {
+        let permit = places.clone().acquire_owned().await.ok();
+        Self(Arc::new(Mutex::new(permit)))
+    }
+
+    fn leave(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Reads what a client says first.
+async fn prefaced(profile: &Profile, io: Io, place: &Place) -> Result<io::Result<Prefaced>, Elapsed> {
+    let mut reading = std::pin::pin!(Prefaced::read(io));
+    match tokio::time::timeout(profile.greeting_max, reading.as_mut()).await {
+        Ok(read) => Ok(read),
+        Err(_) => {
+            place.leave();
+            let left = profile.handshake_timeout.saturating_sub(profile.greeting_max);
+            tokio::time::timeout(left, reading).await
+        }
+    }
+}
+
+async fn connection(seat: Seat, io: Io, address: Arc<str>, place: Place) {
     let profile = &seat.host.profile;
-    let io = match tokio::time::timeout(profile.handshake_timeout, Prefaced::read(io)).await {
+    let io = match prefaced(profile, io, &place).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return tracing::debug!(peer = %address, %error, "not a client"),
         Err(_) => return tracing::debug!(peer = %address, "said nothing"),
@@ -215,14 +259,23 @@ async fn connection(seat: Seat, io: Io, address: Arc<str>) {
     let stop = seat.host.tasks.token().child_token();
     let peer = Peer { address: address.clone(), stop: stop.clone() };
     let watched = seat.host.stalls.watch(peer.clone());
-    let calls = Calls { dispatch: seat.host.dispatch.clone(), peer, unsent: watched.unsent().clone() };
+    let unsent = watched.unsent().clone();
+    let calls = Calls { dispatch: seat.host.dispatch.clone(), peer, unsent, place: place.clone() };
     let mut serving = std::pin::pin!(seat.host.builder().serve_connection(TokioIo::new(io), calls));
-    let ended = tokio::select! {
-        biased;
-        ended = serving.as_mut() => ended,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            tokio::time::timeout(profile.shutdown_grace, serving).await.unwrap_or(Ok(()))
+    // On the heap, and gone after the first moment.
+    let mut greeting = Some(Box::pin(tokio::time::sleep(profile.greeting_max)));
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = serving.as_mut() => break ended,
+            () = stop.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                break tokio::time::timeout(profile.shutdown_grace, serving).await.unwrap_or(Ok(()));
+            }
+            () = async { greeting.as_mut().expect("looked at only while it is there").await }, if greeting.is_some() => {
+                greeting = None;
+                place.leave();
+            }
         }
     };
     if let Err(error) = ended {
@@ -235,6 +288,7 @@ struct Calls {
     dispatch: Arc<Dispatch>,
     peer: Peer,
     unsent: Arc<Unsent>,
+    place: Place,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Calls {
@@ -243,6 +297,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Answer;
 
     fn call(&self, mut request: Request<Incoming>) -> Answer {
+        self.place.leave();
         request.extensions_mut().insert(self.peer.clone());
         let (answering, unsent) = (self.dispatch.call(request), self.unsent.clone());
         Box::pin(async move { Ok(answering.await?.map(|body| unsent.counting(body))) })

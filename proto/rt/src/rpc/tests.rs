@@ -381,6 +381,27 @@ async fn over_the_limit_of_connections_a_new_one_is_closed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_those_who_come_at_once_a_few_are_begun_with_and_the_silent_hold_up_nobody_for_long() {
+    let world = World::with(Profile { greeting_at_once: 2, ..Profile::clients() }).await;
+    let before = world.env.clock.now();
+    let waited = || world.env.clock.now().saturating_since(before);
+    for ping in 0..6 {
+        world.session().await.ping(ping).await;
+    }
+    assert_eq!(waited(), Duration::ZERO, "who makes a call makes room");
+
+    let (mut silent, preface) = (Vec::new(), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    for said in [&b""[..], b"PRI * HT", preface, preface] {
+        let mut io = world.env.transport.connect(&world.address).await.unwrap();
+        io.write_all(said).await.unwrap();
+        silent.push(io);
+    }
+    world.session().await.ping(7).await;
+
+    assert_eq!(waited(), Profile::clients().greeting_max * 2, "four silent ones, two at a time");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_answer_is_given_up_at_the_deadline() {
     let env = Env::in_memory(1);
     let listener = env.transport.listen("mute:0").await.unwrap();

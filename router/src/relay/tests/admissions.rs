@@ -47,6 +47,8 @@ fn a_session_from_elsewhere_is_promised_nothing_before_every_cell_has_noted_its_
     assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Jeopardy)), 0);
     let claims = world.asked("a", client).iter().filter(|(_, it)| it.op == Op::Claim).count();
     assert_eq!(claims, 1);
+    let taken_over: u64 = world.relays.values().map(|relay| relay.status().sessions_taken_over).sum();
+    assert_eq!(taken_over, 1);
 }
 
 #[test]

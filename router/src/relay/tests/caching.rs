@@ -30,35 +30,35 @@ fn name(text: &str) -> Name {
     Name::parse(text).expect("good")
 }
 
-fn for_reading(world: &mut World, client: usize, name: &str) -> HandleToken {
+pub(super) fn for_reading(world: &mut World, client: usize, name: &str) -> HandleToken {
     match world.ask(client, open(name, Use::Read)) {
         Some(Answer { result: Ok(Reply::Opened { handle, .. }), .. }) => handle,
         other => panic!("not opened: {other:?}"),
     }
 }
 
-fn read(handle: &HandleToken) -> Op {
+pub(super) fn read(handle: &HandleToken) -> Op {
     Op::GetContentsAndStat(handle.clone())
 }
 
-fn put(handle: &HandleToken, contents: &str) -> Op {
+pub(super) fn put(handle: &HandleToken, contents: &str) -> Op {
     let contents = Bytes::copy_from_slice(contents.as_bytes());
     Op::SetContents { handle: handle.clone(), contents, if_generation: None }
 }
 
 /// What a file says, to that client, at this moment.
-fn contents(world: &mut World, client: usize, handle: &HandleToken) -> (String, Answer) {
+pub(super) fn contents(world: &mut World, client: usize, handle: &HandleToken) -> (String, Answer) {
     let answer = world.ask(client, read(handle)).expect("answered");
     let Ok(Reply::Contents { contents, .. }) = &answer.result else { panic!("contents: {answer:?}") };
     (String::from_utf8(contents.to_vec()).expect("text"), answer)
 }
 
-fn reads_at(world: &World, cell: &str) -> usize {
+pub(super) fn reads_at(world: &World, cell: &str) -> usize {
     world.cells[cell].ops().iter().filter(|op| op.starts_with("get")).count()
 }
 
 /// A client that has read the file, and so may keep it.
-fn cacher(world: &mut World, relay: &str, file: &str) -> (usize, HandleToken) {
+pub(super) fn cacher(world: &mut World, relay: &str, file: &str) -> (usize, HandleToken) {
     let client = world.add_client(&[relay]);
     let handle = for_reading(world, client, file);
     let (_, answer) = contents(world, client, &handle);
@@ -190,6 +190,66 @@ fn a_client_that_is_gone_holds_up_a_change_until_its_cache_lease_has_ended_and_n
     world.run_for(20_000);
     let mut holders = world.relays["p"].sources.values().flat_map(|source| source.cachers.sessions());
     assert!(!holders.any(|holder| holder == session), "and nothing is left of it");
+}
+
+#[test]
+fn a_write_is_told_once_however_many_clients_cache_the_file() {
+    let mut world = World::new(&["p"]);
+    let readers: Vec<_> = (0..3).map(|_| cacher(&mut world, "p", A)).collect();
+    let writer = world.add_client(&["p"]);
+    let to_write = opened(&mut world, writer, A);
+
+    world.ask(writer, put(&to_write, "one"));
+    assert_eq!(world.relays["p"].status().upstream_invalidations, 1);
+
+    world.ask(writer, put(&to_write, "two"));
+    assert_eq!(world.relays["p"].status().upstream_invalidations, 1, "nobody has read it since");
+    for (reader, handle) in &readers {
+        contents(&mut world, *reader, handle);
+    }
+    world.ask(writer, put(&to_write, "three"));
+    assert_eq!(world.relays["p"].status().upstream_invalidations, 2);
+}
+
+#[test]
+fn fan_outs_are_timed_from_the_cells_word_to_the_last_acknowledgement() {
+    let mut world = World::new(&["p"]);
+    let (slow, _) = cacher(&mut world, "p", A);
+    let writer = world.add_client(&["p"]);
+    let handle = opened(&mut world, writer, A);
+    world.fanned_out.clear();
+    let before = world.relays["p"].status();
+    world.clients[slow].is_deaf = true;
+
+    world.submit(writer, put(&handle, "new"));
+    world.run_for(1_000);
+    assert_eq!(world.fanned_out, [], "one has not acknowledged");
+    world.undeafen(slow);
+    world.run_for(100);
+
+    let [took] = world.fanned_out[..] else { panic!("one write: {:?}", world.fanned_out) };
+    assert!((Duration::from_millis(950)..Duration::from_millis(1_100)).contains(&took), "{took:?}");
+    let after = world.relays["p"].status();
+    assert_eq!(after.invalidations, before.invalidations + 1);
+}
+
+#[test]
+fn what_could_not_be_answered_from_the_cache_and_what_fell_out_of_it_is_counted() {
+    let mut world = World::with_cache(&["p"], Some(2_000));
+    let client = world.add_client(&["p"]);
+
+    let handle = for_reading(&mut world, client, A);
+    contents(&mut world, client, &handle);
+    contents(&mut world, client, &handle);
+    let first = world.relays["p"].status();
+    for other in 0..20 {
+        for_reading(&mut world, client, &format!("/ls/dev/other{other}"));
+    }
+
+    assert_eq!((first.misses, first.hits, first.evictions), (2, 1, 0), "opened, read, read again");
+    let after = world.relays["p"].status();
+    assert_eq!(after.misses, 22);
+    assert!(after.evictions > 0 && after.cache_bytes <= 2_000, "{after:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use hasp_proto::stream::News;
 use super::A;
 use super::world::World;
 
-fn listening(world: &mut World, client: usize, kinds: &[EventKind]) -> HandleToken {
+pub(super) fn listening(world: &mut World, client: usize, kinds: &[EventKind]) -> HandleToken {
     let name = Name::parse(A).expect("good");
     let events = EventMask::of(kinds.iter().copied());
     match world.ask(client, Op::Open(Open { events, ..Open::existing(name, Use::Read) })) {
@@ -27,7 +27,7 @@ fn happens(world: &mut World, kind: EventKind, to: Option<HandleId>) {
 }
 
 /// The cell tells that relay.
-fn happens_at(world: &mut World, relay: &str, kind: EventKind, to: Option<HandleId>) {
+pub(super) fn happens_at(world: &mut World, relay: &str, kind: EventKind, to: Option<HandleId>) {
     let name = Name::parse(A).expect("good");
     let position = world.cells["a"].position();
     let event = NodeEvent { kind, name, instance: Instance(1), child: None, to, position };
@@ -37,7 +37,7 @@ fn happens_at(world: &mut World, relay: &str, kind: EventKind, to: Option<Handle
     world.run_for(50);
 }
 
-fn heard(world: &World, client: usize) -> usize {
+pub(super) fn heard(world: &World, client: usize) -> usize {
     world.clients[client].saw(|event| matches!(event, Event::News(_, News::Event(_))))
 }
 

@@ -23,6 +23,19 @@ struct Done {
     generation: u64,
 }
 
+/// What may fall silent, and between whom nothing may pass.
+#[derive(Clone, Copy)]
+struct Faults {
+    hosts: &'static [&'static str],
+    cuts: &'static [(&'static str, &'static str)],
+}
+
+const ONE_LAYER: Faults = Faults { hosts: &["p", "q", "a"], cuts: &[("p", "a"), ("q", "a")] };
+const TWO_LAYERS: Faults = Faults {
+    hosts: &["p", "q", "u", "v", "a"],
+    cuts: &[("p", "u"), ("q", "u"), ("p", "v"), ("q", "v"), ("u", "a"), ("v", "a")],
+};
+
 struct Clients {
     handles: Vec<[HandleToken; 2]>,
     under_way: BTreeMap<(usize, Ticket), (usize, u64)>,
@@ -96,10 +109,10 @@ impl Clients {
     }
 }
 
-fn act(world: &mut World, clients: &mut Clients, (action, which, amount): (u8, u8, u64)) {
+fn act(world: &mut World, faults: Faults, clients: &mut Clients, (action, which, amount): (u8, u8, u64)) {
     let client = usize::from(which) % clients.handles.len();
     let file = usize::from(which / 4) % FILES.len();
-    let host = ["p", "q", "a"][usize::from(which) % 3];
+    let host = faults.hosts[usize::from(which) % faults.hosts.len()];
     match action {
         0..=7 if !clients.frozen[client] => clients.read(world, client, file),
         8..=10 if !clients.frozen[client] => clients.write(world, client, file),
@@ -120,12 +133,13 @@ fn act(world: &mut World, clients: &mut Clients, (action, which, amount): (u8, u
         }
         17 => world.silence(host),
         18 => world.unsilence(host),
-        19 => world.cut(["p", "q"][usize::from(which) % 2], "a"),
+        19 => {
+            let (below, above) = faults.cuts[usize::from(which) % faults.cuts.len()];
+            world.cut(below, above);
+        }
         20 => {
             world.mend();
-            for host in ["p", "q", "a"] {
-                world.unsilence(host);
-            }
+            faults.hosts.iter().for_each(|host| world.unsilence(host));
             world.run_for(amount * 700);
         }
         21 => world.run_for(amount * 700),
@@ -153,7 +167,23 @@ proptest! {
         world.chance = Some(seed);
 
         for step in steps {
-            act(&mut world, &mut clients, step);
+            act(&mut world, ONE_LAYER, &mut clients, step);
+            clients.check()?;
+        }
+    }
+
+    #[test]
+    fn nor_through_two_layers_of_relays(
+        seed in any::<u64>(),
+        steps in proptest::collection::vec(step(), 40..160),
+    ) {
+        let mut world = World::layered(&["u", "v"], &["p", "q"]);
+        world.cell("a").commit_delay = std::time::Duration::from_millis(7);
+        let mut clients = Clients::new(&mut world);
+        world.chance = Some(seed);
+
+        for step in steps {
+            act(&mut world, TWO_LAYERS, &mut clients, step);
             clients.check()?;
         }
     }

@@ -119,6 +119,8 @@ pub(super) struct World {
     silent: BTreeSet<String>,
     /// Relays and cells between which nothing passes.
     cuts: BTreeSet<(String, String)>,
+    /// Applications and hosts between which nothing passes.
+    client_cuts: BTreeSet<(usize, String)>,
     /// Applications that do nothing any more, nor does anything reach them.
     frozen: BTreeSet<usize>,
     down: BTreeSet<String>,
@@ -131,6 +133,8 @@ pub(super) struct World {
     stuck: Vec<Wire>,
     /// When the last message of each connection comes, up and down.
     last_at: BTreeMap<(ConnectionId, bool), Time>,
+    /// How long what cells took back took to be dropped, as the relays say.
+    pub(super) fanned_out: Vec<Duration>,
 }
 
 impl World {
@@ -141,9 +145,31 @@ impl World {
 
     /// The same, with caches of that size in the relays, or none.
     pub(super) fn with_cache(relays: &[&str], cache_bytes: Option<usize>) -> Self {
-        let relay = |(index, name): (usize, &&str)| {
-            let upstream = UpstreamConfig::tier(map(), Role::Proxy, name, [100 + index as u8; 32]);
-            let config = RelayCoreConfig { upstream, terms: LeaseTerms::default(), cache_bytes };
+        let relays: Vec<_> = relays.iter().map(|relay| (*relay, Hosts::Cells(map()))).collect();
+        Self::of(&relays, cache_bytes)
+    }
+
+    /// Relays behind relays: the first of these hold sessions with the cells, the others with those.
+    pub(super) fn layered(upper: &[&str], lower: &[&str]) -> Self {
+        let above = Hosts::one(upper.iter().map(|relay| (*relay).to_owned()).collect::<Vec<_>>());
+        let upper = upper.iter().map(|relay| (*relay, Hosts::Cells(map())));
+        let relays: Vec<_> = upper.chain(lower.iter().map(|relay| (*relay, above.clone()))).collect();
+        Self::of(&relays, Some(1 << 20))
+    }
+
+    /// Three layers, with one relay at the bottom and one in the middle.
+    pub(super) fn three_layers() -> Self {
+        let behind =
+            |relays: &[&str]| Hosts::one(relays.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        let upper = ["u", "v"].map(|relay| (relay, Hosts::Cells(map())));
+        let relays = [&upper[..], &[("m", behind(&["u", "v"])), ("p", behind(&["m"]))]].concat();
+        Self::of(&relays, Some(1 << 20))
+    }
+
+    fn of(relays: &[(&str, Hosts)], cache_bytes: Option<usize>) -> Self {
+        let relay = |(index, (name, hosts)): (usize, &(&str, Hosts))| {
+            let upstream = UpstreamConfig::tier(hosts.clone(), Role::Proxy, name, [100 + index as u8; 32]);
+            let config = RelayCoreConfig { upstream, map: map(), terms: LeaseTerms::default(), cache_bytes };
             ((*name).to_owned(), RelayCore::new(Time::ZERO, config))
         };
         let mut world = Self {
@@ -155,6 +181,7 @@ impl World {
             silent: BTreeSet::new(),
             frozen: BTreeSet::new(),
             cuts: BTreeSet::new(),
+            client_cuts: BTreeSet::new(),
             down: BTreeSet::new(),
             links: BTreeMap::new(),
             wire: VecDeque::new(),
@@ -162,6 +189,7 @@ impl World {
             chance: None,
             stuck: Vec::new(),
             last_at: BTreeMap::new(),
+            fanned_out: Vec::new(),
         };
         world.run_until(t(100));
         world
@@ -184,11 +212,11 @@ impl World {
 
     fn add_holder(&mut self, role: Role, principal: &str, relays: &[&str]) -> usize {
         let index = self.clients.len();
-        let addresses = relays.iter().map(|relay| (*relay).to_owned()).collect();
+        let addresses: Vec<_> = relays.iter().map(|relay| (*relay).to_owned()).collect();
         let config = UpstreamConfig {
             begin: Begin::AtOnce,
             role,
-            ..UpstreamConfig::application(Hosts::One(addresses), principal, [index as u8; 32])
+            ..UpstreamConfig::application(Hosts::one(addresses), principal, [index as u8; 32])
         };
         let core = UpstreamCore::new(self.now, config);
         self.clients.push(Client {
@@ -264,7 +292,14 @@ impl World {
         self.cuts.insert((relay.to_owned(), cell.to_owned()));
     }
 
+    /// This client's connections to that host break, and it reaches it no more.
+    pub(super) fn cut_client(&mut self, client: usize, host: &str) {
+        self.client_cuts.insert((client, host.to_owned()));
+        self.break_links(client);
+    }
+
     pub(super) fn mend(&mut self) {
+        self.client_cuts.clear();
         self.cuts.clear();
         self.unstick();
     }
@@ -371,7 +406,9 @@ impl World {
         let is_frozen = matches!(holder, Holder::Client(index) if self.frozen.contains(index));
         let is_between =
             |(relay, cell): &(String, String)| *holder == Holder::Relay(relay.clone()) && host == cell;
-        self.silent.contains(host) || is_frozen || self.cuts.iter().any(is_between)
+        let is_cut_off =
+            matches!(holder, Holder::Client(index) if self.client_cuts.contains(&(*index, host.clone())));
+        self.silent.contains(host) || is_cut_off || is_frozen || self.cuts.iter().any(is_between)
     }
 
     fn deliver(&mut self, item: Wire) {
@@ -508,6 +545,7 @@ impl World {
             Output::Connect(link, address) => self.connect(holder, link, address),
             Output::Disconnect(link) => self.disconnect(&holder, &link),
             Output::SendUp(link, up) => self.send_up(&holder, &link, up),
+            Output::FannedOut(took) => self.fanned_out.push(took),
             Output::Noticed(..) | Output::Show(_) | Output::Ready | Output::Stopped => {}
         }
     }

@@ -70,7 +70,7 @@ fn position(index: u64) -> Position {
 
 fn request(op: Op) -> Request {
     let number = RequestNumber(9);
-    Request { number, settled_below: number, on_behalf: None, guard: None, caches: false, op }
+    Request { number, settled_below: number, on_behalf: None, guard: None, caches: false, trace: None, op }
 }
 
 fn read() -> Request {

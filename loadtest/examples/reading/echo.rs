@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use crate::Tap;
+use super::Tap;
 
 /// Bytes of a message besides its payload, if that has 128 bytes or more.
 const FIELD_BYTES: usize = 3;
