@@ -9,6 +9,7 @@ mod loadtest;
 mod lock;
 mod ls;
 mod mkdir;
+mod partition;
 mod proxy;
 mod put;
 mod rm;
@@ -64,6 +65,8 @@ pub enum Command {
     Sequencer(sequencer::Args),
     /// Show cells, masters, sessions, proxies and KeepAlive rates
     Status(status::Args),
+    /// Show which cell owns which names
+    Partition(partition::Args),
     /// Run a whole system on this machine, in one process
     Dev(dev::Args),
     /// Run one replica of a cell
@@ -117,7 +120,8 @@ impl Command {
             | Self::Lock(_)
             | Self::Elect(_)
             | Self::Sequencer(_)
-            | Self::Status(_) => Threads::One,
+            | Self::Status(_)
+            | Self::Partition(_) => Threads::One,
             Self::Cell(args) => Threads::of(args.threads),
             Self::Proxy(args) => Threads::of(args.threads()),
             Self::Router(args) => Threads::of(args.threads()),
@@ -142,6 +146,7 @@ impl Command {
             Self::Elect(args) => elect::run(args, ctx).await,
             Self::Sequencer(args) => sequencer::run(args, ctx).await,
             Self::Status(args) => status::run(args, ctx).await,
+            Self::Partition(args) => partition::run(args, ctx).await,
             Self::Dev(args) => dev::run(args, ctx).await,
             Self::Cell(args) => cell::run(args, ctx).await,
             Self::Proxy(args) => proxy::run(args, ctx).await,
@@ -178,6 +183,7 @@ mod tests {
             assert!(parse(&line).is_ok(), "{line}");
         }
         assert!(parse("hasp sequencer check --connect h:1 --json --principal me S").is_ok());
+        assert!(parse("hasp partition show --connect h:1 --timeout 3s --json --principal me").is_ok());
     }
 
     #[test]
@@ -200,6 +206,8 @@ mod tests {
             "hasp elect --connect h:1 --lock-delay 61s --value v N",
             "hasp sequencer --connect h:1 S",
             "hasp sequencer check --connect h:1",
+            "hasp partition --connect h:1",
+            "hasp partition show --connect h:1 N",
             "hasp cat --connect h:1 --principal",
         ];
         for line in lines {

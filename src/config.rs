@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hasp_proto::hosts::is_address;
 use hasp_proto::id::CellName;
 use hasp_proto::partition::PartitionMap;
 use serde::Deserialize;
 
 use crate::exit::Failure;
 
-/// One rule of the partition map.
+/// One rule of the partition map, plain or ring.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Every node strictly below it lives in `cell`.
+    /// Every node strictly below it lives in `cell`; or, if it ends in `/*`, every node strictly below one of the
+    /// directories that it stands for lives in one of the cells.
     pub prefix: String,
-    /// Which one.
+    /// Which one; of a prefix that ends in `/*` which ones, separated by blanks or commas.
     pub cell: String,
 }
 
@@ -93,7 +95,7 @@ fn parse<T: serde::de::DeserializeOwned>(place: &str, text: &str) -> Result<T, F
 /// # Errors
 /// Wrong usage: the one that is wrong.
 pub fn addresses(key: &str, list: &[String]) -> Result<(), Failure> {
-    match list.iter().find(|address| crate::context::parse_address(address).is_err()) {
+    match list.iter().find(|address| !is_address(address)) {
         Some(bad) => Err(Failure::Usage(format!("{key}: {bad:?} is not HOST:PORT"))),
         None => Ok(()),
     }
@@ -113,7 +115,7 @@ pub fn map(
             return Err(Failure::Usage(format!("cell {cell} has no replicas")));
         }
         for (place, address) in replicas.iter().enumerate() {
-            if crate::context::parse_address(address).is_err() {
+            if !is_address(address) {
                 let id = place + 1;
                 return Err(Failure::Usage(format!(
                     "cell {cell}, replica {id}: {address:?} is not HOST:PORT"
@@ -151,6 +153,17 @@ a = ["h:1", "h:2", "h:3"]
         let map = map(&file.namespace, &file.rules, &file.cells).expect("good");
 
         assert_eq!(map.home().as_str(), "a");
+    }
+
+    #[test]
+    fn a_ring_is_written_as_a_rule_with_several_cells() {
+        let ring = "[[rules]]\nprefix = \"/ls/dev/users/*\"\ncell = \"a b\"\n\n[cells]\nb = [\"h:4\"]";
+        let file: CellFile = parse("cell.toml", &GOOD.replace("[cells]", ring)).expect("good");
+
+        let map = map(&file.namespace, &file.rules, &file.cells).expect("good");
+
+        let rings: Vec<_> = map.rings().map(|(name, ring)| format!("{name} {ring}")).collect();
+        assert_eq!(rings, ["/ls/dev/users a b"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use hasp_client::{CallError, Client, ConnectOptions, Name};
+use hasp_proto::hosts::is_address;
 use hasp_rt::env::Env;
 use hasp_rt::telemetry::{Settings, Telemetry, TelemetryError, Traces};
 
@@ -178,20 +179,21 @@ pub fn parse_name(text: &str) -> Result<Name, Failure> {
     Name::parse(text).map_err(|error| Failure::Usage(format!("InvalidName: {text:?}: {error}")))
 }
 
-/// Checks that a text looks like `HOST:PORT`.
+/// Checks that a text is `HOST:PORT`.
 ///
 /// # Errors
 /// What is expected.
 pub fn parse_address(text: &str) -> Result<String, String> {
-    let good = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0));
-    if good { Ok(text.to_owned()) } else { Err("an address is HOST:PORT, as in 127.0.0.1:7000".into()) }
+    if is_address(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("an address is HOST:PORT, as in 127.0.0.1:7000".into())
+    }
 }
 
 fn parse_collector(text: &str) -> Result<String, String> {
     let address = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-    let good = address.is_some_and(|address| parse_address(address).is_ok());
+    let good = address.is_some_and(is_address);
     if good { Ok(text.to_owned()) } else { Err("a collector is http://HOST:PORT".into()) }
 }
 
@@ -220,7 +222,16 @@ mod tests {
         for good in ["127.0.0.1:7000", "localhost:1", "[::1]:7000"] {
             assert!(parse_address(good).is_ok(), "{good}");
         }
-        for bad in ["", "localhost", ":7000", "localhost:", "localhost:0", "localhost:70000", "localhost:x"] {
+        for bad in [
+            "",
+            "localhost",
+            ":7000",
+            "localhost:",
+            "localhost:0",
+            "localhost:70000",
+            "localhost:x",
+            "::1:7000",
+        ] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }
     }

@@ -35,6 +35,47 @@ async fn a_small_system_leaves_on_an_interrupt() {
     dev.stop("INT").await;
 }
 
+#[tokio::test]
+async fn the_partition_map_is_shown_with_its_rings() {
+    let small = ["--cells", "2", "--replicas", "1", "--proxies", "1"];
+    let rules = ["--partition", "/ls/dev/logs=b", "--partition", "/ls/dev/users/*=b,a"];
+    let dev = Dev::start(&[&small[..], &rules].concat()).await;
+
+    for address in [dev.connect[0].clone(), master_of(&dev, "b").await] {
+        let shown = dev.run(&format!("partition show --json --connect {address}")).await.json();
+        assert_eq!((&shown["namespace"], &shown["version"]), (&json!("dev"), &json!(1)));
+        let rules = json!([{"prefix": "/ls/dev", "cell": "a"}, {"prefix": "/ls/dev/logs", "cell": "b"}]);
+        assert_eq!(shown["rules"], rules);
+        assert_eq!(shown["rings"], json!([{"directory": "/ls/dev/users", "cells": ["a", "b"]}]));
+        for (place, (cell, nodes)) in [("a", 8), ("b", 0)].into_iter().enumerate() {
+            let known = &shown["cells"][place];
+            assert_eq!((&known["name"], &known["nodes"]), (&json!(cell), &json!(nodes)), "{shown}");
+            assert!(known["master"].is_string() && known["sessions"].is_u64(), "{shown}");
+        }
+    }
+    let plain = String::from_utf8(dev.run("partition show").await.ok()).unwrap();
+    assert!(plain.contains("/ls/dev      a\n├── logs     b\n└── users/*  a b\n"), "{plain}");
+
+    let file = "/ls/dev/.hasp/partitions";
+    let text = String::from_utf8(dev.run(&format!("cat {file}")).await.ok()).unwrap();
+    assert!(text.contains("\n/ls/dev/users/*  a b\n"), "{text}");
+    let other = text.replace("a b", "b");
+    let admin = "--principal admin";
+    dev.run_with(&format!("put {admin} {file}"), other.as_bytes()).await.refused("InvalidArgument");
+    dev.run_with(&format!("put {admin} {file}"), (text + "# ours\n").as_bytes()).await.ok();
+    dev.run(&format!("put {file} v")).await.refused("PermissionDenied");
+    dev.run(&format!("rm {admin} {file}")).await.refused("PermissionDenied");
+    dev.run("rm /ls/dev/users").await.refused("NotEmpty");
+
+    dev.stop("TERM").await;
+}
+
+async fn master_of(dev: &Dev, cell: &str) -> String {
+    let status = dev.run("status --json").await.json();
+    let cells = status["cells"].as_array().unwrap();
+    cells.iter().find(|it| it["name"] == cell).unwrap()["master"].as_str().unwrap().to_owned()
+}
+
 async fn files_are_written_and_read(dev: &Dev) {
     let created = dev.run("put --json /ls/dev/f hello").await.json();
     assert_eq!(created["created"], true);

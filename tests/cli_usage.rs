@@ -38,7 +38,7 @@ fn help_and_version_are_there() {
     let help = hasp().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     let words = ["ls", "cat", "put", "stat", "mkdir", "rm", "acl", "watch", "lock", "elect", "sequencer"];
-    for word in words.iter().chain(&["status", "dev", "loadtest", "Exit codes"]) {
+    for word in words.iter().chain(&["status", "partition", "dev", "loadtest", "Exit codes"]) {
         assert!(help.contains(word), "{word} in\n{help}");
     }
 }
@@ -65,6 +65,11 @@ fn wrong_usage_exits_with_2() {
         "elect --connect 127.0.0.1:1 --lock-delay 2m --value v /ls/dev/f",
         "sequencer --connect 127.0.0.1:1",
         "sequencer check --connect 127.0.0.1:1",
+        "partition --connect 127.0.0.1:1",
+        "partition show",
+        "dev --partition /ls/dev/users/*",
+        "dev --partition /ls/dev/users/*=a,c",
+        "dev --partition /ls/dev/users=a,b",
     ];
     for line in lines {
         assert!(!refused(line, 2).is_empty(), "{line}: says what is wrong");

@@ -15,13 +15,14 @@
 //! [`MasterCore`] composes: `lease` says until when reads may be answered, `requests` what a request
 //! means, `changes` what a command changes of what is cached, `proposals` what goes into which log
 //! entry, `waiting` who is next at a lock, `subscriptions` who hears of what, `handles` and `absences`
-//! what clients may not do too often, `timers` what has to be logged when. What it does with them is in
+//! what clients may not do too often, `vouches` how long other cells' ACLs are known, `timers` what has to be logged when. What it does with them is in
 //! `asking` (requests), `telling` (invalidations and events) and `applying` (outcomes).
 
 mod absences;
 mod applying;
 mod asking;
 mod changes;
+mod chores;
 mod handles;
 mod lease;
 mod proposals;
@@ -31,6 +32,7 @@ mod telling;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod vouches;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -56,12 +58,14 @@ use hasp_proto::trace::TraceContext;
 use crate::state::{AppliedOutcome, Command, CreateSession, Genesis, LogEntry, Outcome, State};
 
 use absences::Absences;
+use chores::Chores;
 use handles::Handles;
 pub use lease::MasterLease;
 pub use proposals::BatchId;
 use proposals::{Proposals, Purpose};
 use subscriptions::Subscriptions;
 use timers::Timers;
+use vouches::Vouches;
 use waiting::Queues;
 
 /// What this replica is and what its cell will be, if it begins it.
@@ -168,6 +172,10 @@ pub struct MasterCore {
     subscriptions: Subscriptions,
     handles: Handles,
     absences: Absences,
+    /// Until when routers' word on ACLs of other cells stands.
+    vouches: Vouches,
+    /// What was left behind between cells.
+    chores: Chores,
     /// Opens of absent files that are looked at again then, in the order of their coming.
     postponed: BTreeMap<(Time, u64), (SessionId, Request)>,
     postponed_ever: u64,
@@ -208,6 +216,8 @@ impl MasterCore {
             subscriptions: Subscriptions::default(),
             handles: Handles::default(),
             absences: Absences::default(),
+            vouches: Vouches::default(),
+            chores: Chores::default(),
             postponed: BTreeMap::new(),
             postponed_ever: 0,
             told_up_to: 0,
@@ -358,6 +368,7 @@ impl MasterCore {
         }
         self.timers.start_all(now, &self.state);
         self.reap_abandoned();
+        self.chores.look(now, self.state.chores());
     }
 
     fn deposed(&mut self, leader: Option<u64>) {
@@ -377,6 +388,8 @@ impl MasterCore {
         self.subscriptions = Subscriptions::default();
         self.handles = Handles::default();
         self.absences = Absences::default();
+        self.vouches = Vouches::default();
+        self.chores = Chores::default();
         self.postponed.clear();
         self.reaping.clear();
         self.lease.lose();
@@ -480,6 +493,8 @@ impl MasterCore {
         self.fade(session, cause);
         self.subscriptions.forget_speaker(session);
         self.handles.forget(session);
+        self.vouches.forget(session);
+        self.chores.forget(session);
         self.proposals.add(Command::EndSession { session, cause }, Purpose::SessionEnd(session, cause));
     }
 
@@ -507,7 +522,15 @@ impl MasterCore {
         if self.proposals.has_room() && self.proposals.has_queued() && !self.settled.is_empty() {
             self.flush_settled();
         }
-        while let Some((batch, commands)) = self.proposals.next_batch() {
+        while let Some((batch, mut commands)) = self.proposals.next_batch() {
+            // Some have waited until nobody caches what they change: what was said of ACLs may stand no longer.
+            for write in commands.iter_mut().filter_map(Command::as_client_write) {
+                if let (Some(speaker), Some(evidence)) = (write.via, &mut write.evidence)
+                    && !self.vouches.stand(speaker, now)
+                {
+                    evidence.memberships.clear();
+                }
+            }
             let entry = LogEntry { epoch: self.state.epoch(), commands };
             let traces = self.proposals.traces_of(batch);
             if !traces.is_empty() {
@@ -574,6 +597,7 @@ impl Core for MasterCore {
             self.holds_nothing(session);
         }
         self.take_up_postponed(now);
+        self.hand_out_chores(now);
         self.proposals.resume(now);
         self.settle_outputs(now);
     }
@@ -588,8 +612,9 @@ impl Core for MasterCore {
         let server = self.server.poll_timeout().filter(|_| !self.lease.is_lost());
         let postponed =
             self.postponed.keys().next().map(|(at, _)| (*at, "an absent file is looked for again"));
+        let chores = self.chores.next_due().map(|at| (at, "something was left behind between cells"));
         let fading = self.fading.first().map(|at| (at, "the cache lease of a session that is over ends"));
-        [server, self.timers.next(), self.proposals.retry_at(), postponed, fading]
+        [server, self.timers.next(), self.proposals.retry_at(), postponed, fading, chores]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

@@ -7,13 +7,15 @@
 //!
 //! Here the parts are put together; each owns its fields and its rules: `tree` and `node` what is stored,
 //! `lock` who holds what, `access` who may do what, `quotas` how much there may be, `system` the files that say so,
-//! `sessions` and `clients` who may ask, `writes` and `ephemeral` what can be asked, `genesis` how a cell begins,
+//! `sessions` and `clients` who may ask, `writes` and `ephemeral` what can be asked, `roots` and `crossing` what other
+//! cells have a part in, `genesis` how a cell begins,
 //! `divergence` whether replicas agree, `snapshot` and `codec` the bytes.
 
 mod access;
 mod clients;
 mod codec;
 mod command;
+mod crossing;
 mod divergence;
 mod ephemeral;
 mod genesis;
@@ -22,6 +24,7 @@ mod lock;
 mod node;
 mod outcome;
 mod quotas;
+mod roots;
 mod sessions;
 mod snapshot;
 mod system;
@@ -41,13 +44,14 @@ use hasp_proto::name::Name;
 use hasp_proto::position::Position;
 use hasp_proto::request::EndCause;
 
-pub use access::Access;
+pub use access::{Access, Refusal, Who, needs_a_router};
 pub use clients::{ClientRecord, NodeHandle};
 pub use codec::DecodeError;
 pub use command::{ClientWrite, Command, Create, CreateSession, Genesis, Guard, Holder, LogEntry, Write};
 pub use lock::{DelayMark, HolderId, Lock, MarkId};
 pub use node::Node;
 pub use outcome::{AppliedOutcome, Outcome, Rejection};
+pub use roots::RootRecord;
 pub use sessions::SessionRecord;
 pub use snapshot::SnapshotError;
 
@@ -140,6 +144,7 @@ impl State {
                 Outcome::Noted
             }
             Command::Reap { name, instance } => self.reap(name, *instance),
+            Command::Cross(op) => self.cross(op),
             Command::RaiseLeaseMax(lease_max) => self.raise_lease_max(*lease_max),
             Command::TakeChecksum => self.take_checksum(),
             Command::CompareChecksum { index, checksum } => self.compare_checksum(*index, *checksum),

@@ -17,8 +17,6 @@ use hasp_loadtest::workload::{Mix, Rates};
 
 /// What the clients do. No sessions of their own beside: all that stand are to be counted.
 const MIX: &str = "get_stat=20,open=10,get_contents_and_stat=10,set_contents=5,acquire=2";
-/// How long sessions may take to stand elsewhere: beyond a lease and its grace period they are lost.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Restarts one proxy after the other.
 #[derive(Parser)]
@@ -46,7 +44,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies as usize };
+    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies as usize, has_ring: false };
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 
@@ -56,9 +54,8 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
     let bare = Yardstick::take(&env, bench.processes.logs()).await?;
     let mix: Mix = MIX.parse().context("read the mix")?;
     let rates = Rates::of_mix(&mix, f64::from(flags.rate) / f64::from(flags.clients));
-    let mut crowd = Crowd::gather(bench, flags.clients as usize, rates).await?;
-    println!("{} clients have their sessions", flags.clients);
-    crowd.begin().await?;
+    let mut crowd = Crowd::begin(bench, flags.clients as usize, rates).await?;
+    println!("{} clients have their sessions and begin", flags.clients);
     crowd.listen(pause).await?;
     let mut faults = Faults::default();
     let mut stood: Vec<Duration> = Vec::new();
@@ -66,7 +63,7 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
         let began = env.clock.now();
         let mut saboteur = Saboteur { env: &env, processes: &bench.processes, system: &mut bench.system };
         let what = saboteur.act(&mut faults, Duration::ZERO, Deed::Do(Fault::ProxyRestart)).await?;
-        crowd.all_stand(bench, PATIENCE).await?;
+        crowd.all_stand(bench).await?;
         stood.push(env.clock.now().saturating_since(began));
         println!("{what}; all sessions stand again");
         let so_far = crowd.listen(pause).await?.all;

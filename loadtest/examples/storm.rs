@@ -24,8 +24,6 @@ const KEEP_ALIVE_PERIOD: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_secs(1);
 /// How far the rate may be from what it was.
 const STEADY_WITHIN: f64 = 0.1;
-/// How long sessions may take to stand again: beyond a lease and its grace period they are lost.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Kills all proxies with -9 and starts them again at once.
 #[derive(Parser)]
@@ -53,16 +51,15 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies as usize };
+    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies as usize, has_ring: false };
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 
 async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
     let env = bench.env.clone();
     let bare = Yardstick::take(&env, bench.processes.logs()).await?;
-    let mut crowd = Crowd::gather(bench, flags.clients as usize, Rates::of_mix(&Mix::paper(), 0.0)).await?;
-    println!("{} clients have their sessions", flags.clients);
-    crowd.begin().await?;
+    let mut crowd = Crowd::begin(bench, flags.clients as usize, Rates::of_mix(&Mix::paper(), 0.0)).await?;
+    println!("{} clients have their sessions and begin", flags.clients);
     let before = Watch::begin(bench).on(&mut crowd, flags.before_seconds).await?;
     let (_, rate_before) = *before.rates().last().context("watch KeepAlives for a period: too short")?;
     ensure!(rate_before > 0.0, "no KeepAlives came before the storm");
@@ -74,7 +71,7 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
     let served = env.clock.now().saturating_since(killed_at);
     println!("all proxies were killed, and serve again after {:.1} s", served.as_secs_f64());
     let watch = Watch::begin(bench).since(killed_at);
-    crowd.all_stand(bench, PATIENCE).await?;
+    crowd.all_stand(bench).await?;
     let stood = env.clock.now().saturating_since(killed_at);
     let after = watch.on(&mut crowd, flags.after_seconds).await?;
     let fate = crowd.end().await?;

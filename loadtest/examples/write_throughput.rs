@@ -50,7 +50,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec { cells: 1, replicas: flags.replicas, proxies: 0 };
+    let spec = SystemSpec { cells: 1, replicas: flags.replicas, proxies: 0, has_ring: false };
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! search ── stateright: every order of actions, within bounds
 //!   ├─ fills                             a cache and the table of its master, over a network without order
+//!   ├─ directories ── cells, routers     a directory with its node in one cell and its children in another
 //!   └─ protocol ── plan, action          which actions there are, and how many
 //!        └─ world ── cell, proxy, client, wiring
 //! ```
@@ -11,6 +12,7 @@
 //! breaks, how long things take, who leads. An [`Omission`] leaves out a part of the protocol; each must show.
 
 pub mod action;
+pub mod directories;
 pub mod fills;
 pub mod hashed;
 pub mod history;
@@ -33,6 +35,7 @@ mod wiring;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+pub use directories::Directories;
 pub use fills::Fills;
 pub use omission::Omission;
 pub use plan::{Bounds, Plan};

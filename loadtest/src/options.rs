@@ -55,6 +55,8 @@ pub struct LoadtestOptions {
     pub cells: usize,
     /// Replicas of each cell.
     pub replicas: usize,
+    /// All directories are on a ring, spread over the cells, with their nodes in the first.
+    pub ring: bool,
     /// How long each measurement lasts.
     pub duration: Duration,
     /// Clients straight at the masters, for the baseline; `None` is the smaller of `clients` and
@@ -94,6 +96,7 @@ impl Default for LoadtestOptions {
             proxies: 3,
             cells: 2,
             replicas: 3,
+            ring: false,
             duration: Duration::from_secs(30),
             baseline_clients: None,
             sessions_per_connection: 1,
@@ -136,6 +139,10 @@ impl LoadtestOptions {
         );
         self.check_mode()?;
         self.check_faults()?;
+        ensure!(
+            !self.ring || self.targets.is_empty(),
+            "--ring needs cells of its own, not those of --target"
+        );
         if !self.targets.is_empty() {
             return Ok(());
         }

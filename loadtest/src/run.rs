@@ -32,7 +32,7 @@ use crate::report::{Phase, Report, Setting};
 use crate::seeding;
 use crate::series::{self, Series};
 use crate::status::StatusReader;
-use crate::system::{System, SystemSpec, cell_roots};
+use crate::system::{System, SystemSpec, cell_roots, spread_roots};
 use crate::tree::TreeSpec;
 use crate::visits;
 use crate::window::{Member, Role, Snapshot, Window, WorkerShare};
@@ -254,8 +254,9 @@ impl Test<'_> {
     }
 
     async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
-        let LoadtestOptions { clients, cells, replicas, proxies, .. } = *self.options;
-        let spec = SystemSpec { cells, replicas, proxies };
+        let LoadtestOptions { clients, cells, replicas, proxies, ring, .. } = *self.options;
+        let spec = SystemSpec { cells, replicas, proxies, has_ring: ring };
+        let roots = if ring { spread_roots(cells) } else { cell_roots(cells) };
         self.progress.step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies"));
         let system = System::start(self.env, self.processes, &spec, self.home.path()).await?;
         let system = place.insert(system);
@@ -263,7 +264,7 @@ impl Test<'_> {
             servers: system.members(),
             proxies: system.proxy_addresses(),
             replicas: system.replica_addresses(),
-            tree: self.tree(&cell_roots(cells), clients),
+            tree: self.tree(&roots, clients),
             setting: self.setting(cells, replicas, proxies),
         })
     }
@@ -301,7 +302,9 @@ impl Test<'_> {
 
     /// Below each of these directories, one in each cell.
     fn tree(&self, prefixes: &[String], clients: usize) -> TreeSpec {
-        let roots = prefixes.iter().map(|prefix| format!("{prefix}/loadtest-{}", self.options.seed));
+        // On a ring the root is the directory that has its children elsewhere.
+        let between = if self.options.ring { '-' } else { '/' };
+        let roots = prefixes.iter().map(|prefix| format!("{prefix}{between}loadtest-{}", self.options.seed));
         TreeSpec::new(roots.collect(), clients.max(self.options.baseline_clients()))
     }
 

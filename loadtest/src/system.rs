@@ -27,6 +27,8 @@ pub const NAMESPACE: &str = "load";
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the cells may take to elect their masters.
 const MASTERS_DEADLINE: Duration = Duration::from_secs(30);
+/// Directories on the ring, on average, for each cell.
+const DIRECTORIES_PER_CELL: usize = 4;
 /// Pause between two looks for the masters.
 const MASTERS_PAUSE: Duration = Duration::from_millis(100);
 /// Tries to find ports that nobody takes in the meantime.
@@ -43,7 +45,12 @@ pub struct SystemSpec {
     pub replicas: usize,
     /// Proxies in front of them.
     pub proxies: usize,
+    /// What is below the directories in [`RING`] is spread over all cells.
+    pub has_ring: bool,
 }
+
+/// The directory of the ring, in the first cell.
+pub const RING: &str = "/ls/load/spread";
 
 /// A server that runs.
 pub struct Server {
@@ -105,6 +112,11 @@ pub fn cell_roots(cells: usize) -> Vec<String> {
         _ => format!("/ls/{NAMESPACE}/{cell}"),
     };
     cell_names(cells).into_iter().enumerate().map(root).collect()
+}
+
+/// Directories on the ring, some for each cell. Those of the load test are right below the ring: see [`RING`].
+pub fn spread_roots(cells: usize) -> Vec<String> {
+    (0..DIRECTORIES_PER_CELL * cells).map(|at| format!("{RING}/{at}")).collect()
 }
 
 impl System {
@@ -388,13 +400,12 @@ struct ProxyConfig<'a> {
 impl Layout {
     fn new(spec: &SystemSpec, ports: &[u16]) -> Self {
         let names = cell_names(spec.cells);
+        let ring = spec.has_ring.then(|| Rule { prefix: format!("{RING}/*"), cell: names.join(" ") });
         let rules = cell_roots(spec.cells).into_iter().zip(&names);
+        let rules = rules.map(|(prefix, cell)| Rule { prefix, cell: cell.clone() });
         let addresses = ports.chunks(spec.replicas.max(1));
         let addresses = addresses.map(|ports| ports.iter().map(|port| format!("127.0.0.1:{port}")).collect());
-        Self {
-            rules: rules.map(|(prefix, cell)| Rule { prefix, cell: cell.clone() }).collect(),
-            cells: names.into_iter().zip(addresses).collect(),
-        }
+        Self { rules: rules.chain(ring).collect(), cells: names.into_iter().zip(addresses).collect() }
     }
 
     /// Of the replica `id`, counted from 1.
@@ -427,7 +438,7 @@ mod tests {
     use super::*;
 
     fn layout() -> Layout {
-        Layout::new(&SystemSpec { cells: 2, replicas: 2, proxies: 1 }, &[1, 2, 3, 4])
+        Layout::new(&SystemSpec { cells: 2, replicas: 2, proxies: 1, has_ring: false }, &[1, 2, 3, 4])
     }
 
     #[test]
@@ -456,6 +467,14 @@ a = ["127.0.0.1:1", "127.0.0.1:2"]
 b = ["127.0.0.1:3", "127.0.0.1:4"]
 "#
         );
+    }
+
+    #[test]
+    fn with_a_ring_there_is_one_rule_more() {
+        let spec = SystemSpec { cells: 2, replicas: 2, proxies: 1, has_ring: true };
+        let text = toml::to_string(&Layout::new(&spec, &[1, 2, 3, 4]).proxy()).expect("plain");
+
+        assert!(text.contains("[[rules]]\nprefix = \"/ls/load/spread/*\"\ncell = \"a b\"\n"), "{text}");
     }
 
     #[test]

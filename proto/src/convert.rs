@@ -3,6 +3,7 @@
 //! Encoding cannot fail. Decoding takes nothing on trust: whatever a peer may send that the
 //! domain types cannot say is a [`Malformed`], with what and where.
 
+mod crossing;
 mod news;
 mod node;
 pub mod request;

@@ -92,6 +92,11 @@ impl EventMask {
         Self(self.0 | other.0)
     }
 
+    /// Those of a directory's children.
+    pub fn of_children(self) -> Self {
+        Self(self.0 & Self::of([EventKind::ChildAdded, EventKind::ChildRemoved, EventKind::ChildModified]).0)
+    }
+
     /// The kinds, in order.
     pub fn kinds(self) -> impl Iterator<Item = EventKind> {
         EventKind::ALL.into_iter().filter(move |kind| self.contains(*kind))

@@ -73,6 +73,12 @@ impl CellName {
     }
 }
 
+impl AsRef<str> for CellName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for CellName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

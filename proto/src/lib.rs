@@ -4,8 +4,10 @@
 //! async runtime. Time comes in as [`time::Time`], everything else as inputs of a
 //! [`machine::Core`]; what should be done comes out as outputs. `cargo xtask tidy` enforces it.
 
+pub mod acl;
 pub mod client;
 pub mod convert;
+pub mod crossing;
 pub mod deadlines;
 pub mod error;
 pub mod event;
@@ -24,6 +26,7 @@ pub mod partition;
 pub mod position;
 pub mod rate;
 pub mod request;
+pub mod ring;
 pub mod sequencer;
 pub mod server;
 pub mod stream;

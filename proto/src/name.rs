@@ -86,6 +86,12 @@ impl Name {
         (parent.len() > ROOT.len() - 1).then(|| Self(parent.into()))
     }
 
+    /// This name, and those of all directories above, as text: from this up to the namespace's root.
+    pub fn ancestry(&self) -> impl Iterator<Item = &str> {
+        std::iter::successors(Some(self.as_str()), |name| Some(name.rsplit_once('/')?.0))
+            .take_while(|name| name.len() >= ROOT.len())
+    }
+
     /// The last component.
     pub fn component(&self) -> &str {
         self.0.rsplit_once('/').map_or("", |(_, component)| component)
@@ -201,6 +207,12 @@ mod tests {
     }
 
     #[test]
+    fn the_ancestry_of_a_name_ends_at_the_namespace() {
+        assert_eq!(name("/ls/d/a/b").ancestry().collect::<Vec<_>>(), ["/ls/d/a/b", "/ls/d/a", "/ls/d"]);
+        assert_eq!(name("/ls/d").ancestry().collect::<Vec<_>>(), ["/ls/d"]);
+    }
+
+    #[test]
     fn below_means_below_in_components_not_in_bytes() {
         assert!(name("/ls/dev/a/b").is_below(&name("/ls/dev/a")));
         assert!(name("/ls/dev/a/b/c").is_below(&name("/ls/dev/a")));
@@ -214,6 +226,8 @@ mod tests {
             if let Ok(parsed) = Name::parse(&text) {
                 proptest::prop_assert_eq!(parsed.as_str(), &text);
                 proptest::prop_assert!(parsed.depth() >= 2);
+                let parents = std::iter::successors(Some(parsed.clone()), Name::parent);
+                proptest::prop_assert!(parents.map(|name| name.to_string()).eq(parsed.ancestry()));
                 if let Some(parent) = parsed.parent() {
                     proptest::prop_assert!(parsed.is_below(&parent));
                     proptest::prop_assert_eq!(parent.child(parsed.component()).expect("same"), parsed);

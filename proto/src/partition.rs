@@ -1,13 +1,22 @@
-//! The partition map: which cell owns which names (rules `route-1`, design §2).
+//! The partition map: which cell owns which names (rules `route-1` and `route-2`, design §2).
 //!
 //! Cells, routers, proxies and client libraries all decide ownership here and nowhere else.
 
+mod cell_ring;
+mod draft;
+mod text;
+
 use std::collections::BTreeMap;
 
+use crate::acl::ACL_DIRECTORY;
 use crate::id::CellName;
 use crate::name::Name;
+pub use cell_ring::CellRing;
+pub(crate) use draft::Draft;
+pub use draft::{MapError, Prefix};
+pub use text::PARTITIONS_FILE;
 
-/// Who owns what: a list of rules, prefix to cell, and where the cells are.
+/// Who owns what: a list of rules, prefix to cell or to a ring of cells, and where the cells are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionMap {
     /// Grows with every change.
@@ -17,40 +26,16 @@ pub struct PartitionMap {
     /// Prefix -> cell that owns every node strictly below it, unless a longer prefix says otherwise.
     /// The namespace's root is always among them; its cell is the home cell.
     rules: BTreeMap<Name, CellName>,
+    /// Directory -> cells over which the directories directly below it are spread: each one's children, and what
+    /// is below those, are all in one cell.
+    rings: BTreeMap<Name, CellRing>,
     /// Cell -> `host:port` of each replica.
     pub cells: BTreeMap<CellName, Vec<String>>,
 }
 
-/// Why some rules make no map.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MapError {
-    /// A prefix that is not a name.
-    #[error("partition rule {prefix:?}: {source}")]
-    Prefix {
-        /// The text given.
-        prefix: String,
-        /// What is wrong with it.
-        source: crate::name::NameError,
-    },
-    /// A prefix of another namespace.
-    #[error("partition rule {0}: not in namespace {1}")]
-    OtherNamespace(Name, String),
-    /// Two rules for one prefix.
-    #[error("partition rule {0} is given twice")]
-    Twice(Name),
-    /// A rule names a cell that is not listed.
-    #[error("partition rule {0}: cell {1} is not among the cells")]
-    UnknownCell(Name, CellName),
-    /// No rule for the namespace's root.
-    #[error("no partition rule for {0}, the root of the namespace")]
-    NoRoot(String),
-    /// Not a cell name.
-    #[error("{0:?} is not a cell name: 1 to 63 lower-case letters, digits and hyphens")]
-    CellName(String),
-}
-
 impl PartitionMap {
-    /// Checks and builds a map. `rules` are pairs of prefix and cell name.
+    /// Checks and builds a map. `rules` are pairs of prefix and cell name; a prefix that ends in `/*` is a ring rule,
+    /// and goes with the names of its cells, separated by blanks or commas.
     ///
     /// # Errors
     /// The first rule that is wrong, and how.
@@ -60,34 +45,21 @@ impl PartitionMap {
         rules: impl IntoIterator<Item = (&'a str, &'a str)>,
         cells: BTreeMap<CellName, Vec<String>>,
     ) -> Result<Self, MapError> {
-        if let Some(bad) = cells.keys().find(|cell| !CellName::is_valid(cell.as_str())) {
-            return Err(MapError::CellName(bad.to_string()));
+        let mut draft = Draft::new(namespace, cells)?;
+        for (prefix, cells) in rules {
+            draft.add(&Prefix::parse(prefix)?, listed(cells))?;
         }
-        let mut checked = BTreeMap::new();
-        for (prefix, cell) in rules {
-            let cell = CellName::new(cell);
-            let name =
-                Name::parse(prefix).map_err(|source| MapError::Prefix { prefix: prefix.into(), source })?;
-            if name.namespace() != namespace {
-                return Err(MapError::OtherNamespace(name, namespace.into()));
-            }
-            if !cells.contains_key(&cell) {
-                return Err(MapError::UnknownCell(name, cell));
-            }
-            if checked.insert(name.clone(), cell).is_some() {
-                return Err(MapError::Twice(name));
-            }
-        }
-        let root = format!("/ls/{namespace}");
-        if !checked.contains_key(root.as_str()) {
-            return Err(MapError::NoRoot(root));
-        }
-        Ok(Self { version, namespace: namespace.into(), rules: checked, cells })
+        draft.finish(version)
     }
 
-    /// The rules, by prefix.
+    /// The plain rules, by prefix.
     pub fn rules(&self) -> impl Iterator<Item = (&Name, &CellName)> {
         self.rules.iter()
+    }
+
+    /// The ring rules, by the directory whose directories they spread.
+    pub fn rings(&self) -> impl Iterator<Item = (&Name, &CellRing)> {
+        self.rings.iter()
     }
 
     /// The cell that owns the node `name`; `None` for names of other namespaces.
@@ -95,87 +67,77 @@ impl PartitionMap {
     /// The rule of a prefix covers what is strictly below it; the prefix itself belongs to its
     /// parent's rule (`route-1`). The root of the namespace belongs to its own.
     pub fn owner(&self, name: &Name) -> Option<&CellName> {
-        match name.parent() {
-            Some(parent) => self.children_owner(&parent),
-            None => self.rules.get(name),
-        }
+        let mut above = name.ancestry().skip(1).peekable();
+        if above.peek().is_none() { self.rules.get(name) } else { self.rule_of(above) }
     }
 
     /// The cell that owns the children of the directory `name`: its listing and its emptiness.
     pub fn children_owner(&self, name: &Name) -> Option<&CellName> {
-        let mut at = Some(name.clone());
-        while let Some(prefix) = at {
-            if let Some(cell) = self.rules.get(&prefix) {
-                return Some(cell);
-            }
-            at = prefix.parent();
-        }
-        None
+        self.rule_of(name.ancestry())
     }
 
-    /// Whether the directory `name` has its node in one cell and its children in another's rule.
+    /// The cell of the longest prefix among some directory and those above it. At each, its own rule goes before the
+    /// ring that it is on (`route-2`).
+    fn rule_of<'n>(&self, mut ancestry: impl Iterator<Item = &'n str>) -> Option<&CellName> {
+        let mut directory = ancestry.next()?;
+        loop {
+            if let Some(cell) = self.rules.get(directory) {
+                return Some(cell);
+            }
+            let above = ancestry.next()?;
+            if let Some(ring) = self.rings.get(above) {
+                return Some(ring.cell_of(directory));
+            }
+            directory = above;
+        }
+    }
+
+    /// Whether the directory `name` may have its node in one cell and its children in another: it has a rule of its
+    /// own, or is on a ring.
     pub fn is_boundary(&self, name: &Name) -> bool {
-        name.parent().is_some() && self.rules.contains_key(name)
+        let has_ring = |above: &str| self.rings.contains_key(above);
+        name.ancestry().nth(1).is_some_and(|above| self.rules.contains_key(name) || has_ring(above))
+    }
+
+    /// Whether there is a rule for exactly this directory, plain or for the directories below it. Such a directory
+    /// stays.
+    pub fn has_rule(&self, name: &Name) -> bool {
+        self.rules.contains_key(name) || self.rings.contains_key(name)
+    }
+
+    /// The directories that the rules speak of, and all above them: those nearest to the root first. They are there
+    /// from the beginning.
+    pub fn directories(&self) -> Vec<Name> {
+        let named = self.rules.keys().chain(self.rings.keys());
+        let mut directories: Vec<Name> =
+            named.flat_map(|name| std::iter::successors(Some(name.clone()), Name::parent)).collect();
+        directories.sort_unstable_by(|a, b| (a.depth(), a).cmp(&(b.depth(), b)));
+        directories.dedup();
+        directories
     }
 
     /// The cell that holds the namespace's ACLs and map.
     pub fn home(&self) -> &CellName {
         self.rules.get(format!("/ls/{}", self.namespace).as_str()).expect("checked when the map was made")
     }
+
+    /// The cell that holds the namespace's ACL files: the home cell, unless a rule says otherwise.
+    pub fn acl_owner(&self) -> &CellName {
+        let directory = Name::parse(&format!("/ls/{}/{ACL_DIRECTORY}", self.namespace));
+        directory.ok().and_then(|directory| self.children_owner(&directory)).unwrap_or(self.home())
+    }
+
+    /// The same rules and cells, without the addresses.
+    pub fn without_addresses(&self) -> Self {
+        let cells = self.cells.keys().map(|cell| (cell.clone(), Vec::new())).collect();
+        Self { cells, ..self.clone() }
+    }
+}
+
+/// The names in a list, between blanks and commas.
+fn listed(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cells() -> BTreeMap<CellName, Vec<String>> {
-        ["a", "b"].map(|cell| (CellName::new(cell), vec![])).into()
-    }
-
-    fn map() -> PartitionMap {
-        PartitionMap::new(1, "dev", [("/ls/dev", "a"), ("/ls/dev/x", "b"), ("/ls/dev/x/y", "a")], cells())
-            .expect("a good map")
-    }
-
-    #[test]
-    fn the_longest_prefix_above_a_name_owns_it() {
-        let check = |name: &str, cell: &str| {
-            let name = Name::parse(name).expect("good");
-            assert_eq!(map().owner(&name).map(CellName::as_str), Some(cell), "{name}");
-        };
-        check("/ls/dev", "a");
-        check("/ls/dev/x", "a");
-        check("/ls/dev/x/f", "b");
-        check("/ls/dev/x/y", "b");
-        check("/ls/dev/x/y/f", "a");
-        check("/ls/dev/xy/f", "a");
-    }
-
-    #[test]
-    fn a_directory_with_a_rule_has_two_homes() {
-        let x = Name::parse("/ls/dev/x").expect("good");
-
-        assert_eq!(map().owner(&x).map(CellName::as_str), Some("a"));
-        assert_eq!(map().children_owner(&x).map(CellName::as_str), Some("b"));
-        assert!(map().is_boundary(&x));
-        assert!(!map().is_boundary(&Name::parse("/ls/dev").expect("good")));
-    }
-
-    #[test]
-    fn names_of_other_namespaces_have_no_owner() {
-        assert_eq!(map().owner(&Name::parse("/ls/other/f").expect("good")), None);
-    }
-
-    #[test]
-    fn bad_rules_are_refused_with_the_rule() {
-        let check = |rules: &[(&'static str, &'static str)], message: &str| {
-            let error = PartitionMap::new(1, "dev", rules.iter().copied(), cells()).expect_err("bad");
-            assert!(error.to_string().contains(message), "{error}");
-        };
-        check(&[("/ls/dev/x", "a")], "no partition rule for /ls/dev");
-        check(&[("/ls/dev", "c")], "cell c is not among");
-        check(&[("/ls/dev", "a"), ("/ls/dev", "b")], "twice");
-        check(&[("/ls/dev", "a"), ("/ls/prod/x", "b")], "not in namespace dev");
-        check(&[("dev", "a")], "begins with /ls/");
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::crossing::{Anchor, Chore, CrossOp, Evidence, Need, Root, SealTicket};
 use crate::error::Error;
 use crate::event::EventMask;
 use crate::handle::HandleToken;
@@ -51,6 +52,8 @@ pub struct OnBehalf {
     /// The client may have seen elsewhere what has not reached the hosts above: only what the cell itself says to this
     /// request will do (P-MONO).
     pub is_mover: bool,
+    /// What the cell needs to know of other cells for it.
+    pub evidence: Option<Box<Evidence>>,
 }
 
 /// What can be asked.
@@ -104,6 +107,8 @@ pub enum Op {
     Settle(Vec<(SessionId, RequestNumber)>),
     /// A proxy's or router's word that the client speaks through it now (`proxy-4`).
     Claim,
+    /// A proxy or router asks one cell for the sake of another.
+    Cross(CrossOp),
 }
 
 impl Op {
@@ -127,12 +132,13 @@ impl Op {
             Self::EndClient(_) => "end_client",
             Self::Settle(_) => "settle",
             Self::Claim => "claim",
+            Self::Cross(op) => op.name(),
         }
     }
 
     /// Whether only proxies and routers may ask it.
     pub fn is_tier_only(&self) -> bool {
-        matches!(self, Self::EndClient(_) | Self::Settle(_) | Self::Claim)
+        matches!(self, Self::EndClient(_) | Self::Settle(_) | Self::Claim | Self::Cross(_))
     }
 
     /// The handle it works on, if it does.
@@ -150,9 +156,12 @@ impl Op {
             | Self::SetAcl { handle, .. }
             | Self::GetSequencer(handle)
             | Self::Refresh(handle) => Some(handle),
-            Self::Open(_) | Self::CheckSequencer(_) | Self::EndClient(_) | Self::Settle(_) | Self::Claim => {
-                None
-            }
+            Self::Open(_)
+            | Self::CheckSequencer(_)
+            | Self::EndClient(_)
+            | Self::Settle(_)
+            | Self::Claim
+            | Self::Cross(_) => None,
         }
     }
 
@@ -314,6 +323,16 @@ pub enum Reply {
     /// A relay has noted the claim for all cells but these, with which it has no session at the moment: what the client had
     /// there is lost.
     ClaimedWithout(Vec<CellName>),
+    /// To a proxy or router: nothing was done, for want of this. Asked again with it, the request is decided.
+    Needs(Need, Anchor),
+    /// Of `DescribeRoot`.
+    Root(Root),
+    /// Of `Seal`.
+    Sealed(SealTicket),
+    /// Of `Vouch`.
+    Anchored(Anchor),
+    /// Of `Chores`.
+    Chores(Vec<Chore>),
 }
 
 impl Reply {

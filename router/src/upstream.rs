@@ -7,30 +7,36 @@
 //! ```text
 //! session at a cell:  none -- first use, or at once --> held -- expired, or rested --> none
 //! request:            asked -- WrongCell --> paused --> asked ... answered
+//!                     asked -- another cell is needed --> crossing --> asked ... answered
 //! ```
 
+mod acls;
+mod beginning;
+mod carriers;
+mod config;
+mod crossing;
 mod resting;
 mod route;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod vouching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use hasp_proto::client::{self, Ask, Attempt, ClientConfig, ClientCore, Event, NewsId, Status};
+use hasp_proto::client::{self, Ask, Attempt, ClientCore, Event, NewsId, Status};
 use hasp_proto::error::{Error, ErrorCode};
-use hasp_proto::id::{CellName, RequestNumber, SessionId, SessionKey};
+use hasp_proto::id::{CellName, RequestNumber, SessionId};
 use hasp_proto::lease::LeaseEnds;
-use hasp_proto::limits::{GRACE, REQUESTS_IN_FLIGHT_PER_TIER};
 use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::request::{Answer, Op};
-use hasp_proto::stream::{Down, Role, Up};
+use hasp_proto::stream::{Down, Up};
 use hasp_proto::time::Time;
-use sha2::{Digest, Sha256};
 
-use crate::ring::HostList;
+pub use config::{Begin, Hosts, UpstreamConfig};
+use crossing::{Crossings, Progress};
 use slot::Slot;
 
 /// How often a request is sent to a cell that says it does not own the name, while the map says it
@@ -41,94 +47,8 @@ const WRONG_CELL_PAUSE: Duration = Duration::from_millis(100);
 /// Pause before the next session after one that no host wanted.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
-/// As whom a proxy or router acts when it asks for itself.
-const TIER_PRINCIPAL: &str = "tier";
 /// How long a caller over the limit is told to wait.
 const RATE_PAUSE: Duration = Duration::from_millis(100);
-
-/// Where sessions are held.
-#[derive(Clone, Debug)]
-pub enum Hosts {
-    /// At one of these proxies or routers: one session, and the host finds the cells. Which address
-    /// is tried first follows from the session's id. The end of an application's session is final, unless
-    /// it was made to rest; a relay's is followed by another.
-    One(HostList),
-    /// At each cell of the map; requests are routed here. A session that expires is followed by
-    /// another.
-    Cells(PartitionMap),
-}
-
-impl Hosts {
-    /// Any of these.
-    pub fn one(addresses: impl Into<HostList>) -> Self {
-        Self::One(addresses.into())
-    }
-}
-
-/// When sessions begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
-    /// All from the start, and again as soon as one has expired: for proxies and routers.
-    AtOnce,
-    /// Each when something is asked of it: for applications.
-    AtFirstUse,
-}
-
-/// Who holds sessions, and how.
-#[derive(Clone, Debug)]
-pub struct UpstreamConfig {
-    /// Where.
-    pub hosts: Hosts,
-    /// When they begin.
-    pub begin: Begin,
-    /// What the holder is.
-    pub role: Role,
-    /// As whom it acts.
-    pub principal: String,
-    /// Where its own clients reach it; empty for applications.
-    pub advertise: String,
-    /// How long a session in jeopardy looks for its host.
-    pub grace: Duration,
-    /// Secret, never used twice: session keys are derived from it.
-    pub seed: [u8; 32],
-    /// Spreads the pauses between attempts of many holders.
-    pub jitter: u64,
-    /// Requests that may wait at one session; more are answered with `RateLimited`, so that a cell
-    /// that does not answer fills its own share and no other's (`route-7`).
-    pub waiting_max: usize,
-}
-
-impl UpstreamConfig {
-    /// An application's, with default times.
-    pub fn application(hosts: Hosts, principal: &str, seed: [u8; 32]) -> Self {
-        Self {
-            hosts,
-            begin: Begin::AtFirstUse,
-            role: Role::Client,
-            principal: principal.to_owned(),
-            advertise: String::new(),
-            grace: GRACE,
-            jitter: u64::from_be_bytes(seed[..8].try_into().expect("8 of 32 bytes")),
-            seed,
-            waiting_max: REQUESTS_IN_FLIGHT_PER_TIER,
-        }
-    }
-
-    /// A proxy's or router's, with default times: sessions at all cells of the map, or one at a host that has those.
-    pub fn tier(hosts: Hosts, role: Role, advertise: &str, seed: [u8; 32]) -> Self {
-        let sessions = match &hosts {
-            Hosts::One(_) => 1,
-            Hosts::Cells(map) => map.cells.len().max(1),
-        };
-        Self {
-            begin: Begin::AtOnce,
-            role,
-            advertise: advertise.to_owned(),
-            waiting_max: REQUESTS_IN_FLIGHT_PER_TIER / sessions,
-            ..Self::application(hosts, TIER_PRINCIPAL, seed)
-        }
-    }
-}
 
 /// A connection of one of the sessions.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +99,7 @@ struct Asked {
     ticket: Ticket,
     ask: Ask,
     tries_left: u8,
+    progress: Progress,
 }
 
 /// Where a request is.
@@ -190,6 +111,8 @@ enum Place {
     Paused(Time),
     /// Waiting until the session of that slot has come to its end.
     HeldBack(usize),
+    /// Waiting for what other cells have to do.
+    Crossing,
 }
 
 /// The machine. See the module's documentation.
@@ -202,6 +125,7 @@ pub struct UpstreamCore {
     tickets: u64,
     places: BTreeMap<Ticket, Place>,
     paused: BTreeMap<(Time, Ticket), Asked>,
+    crossings: Crossings,
     is_ending: bool,
     outputs: VecDeque<Output>,
 }
@@ -221,6 +145,10 @@ impl UpstreamCore {
         if config.begin == Begin::AtOnce {
             slots.iter_mut().for_each(|slot| slot.begin_at = Some(now));
         }
+        let home = match &config.hosts {
+            Hosts::One(_) => None,
+            Hosts::Cells(map) => slots.iter().position(|slot| slot.cell.as_ref() == Some(map.acl_owner())),
+        };
         Self {
             config,
             slots,
@@ -228,6 +156,7 @@ impl UpstreamCore {
             tickets: 0,
             places: BTreeMap::new(),
             paused: BTreeMap::new(),
+            crossings: Crossings::new(home),
             is_ending: false,
             outputs: VecDeque::new(),
         }
@@ -302,13 +231,14 @@ impl UpstreamCore {
 
     /// Requests without an answer.
     pub fn waiting(&self) -> usize {
-        self.places.len()
+        self.places.len() - self.crossings.questions()
     }
 
     /// The cell that a request was sent to; `None` if it waits nowhere, or at the only session.
     pub fn cell_of(&self, ticket: Ticket) -> Option<&CellName> {
         match self.places.get(&ticket)? {
             Place::Asked(index, _) => self.slots[*index].cell.as_ref(),
+            Place::Crossing => self.slots[self.crossings.slot_of(ticket)?].cell.as_ref(),
             Place::Paused(_) | Place::HeldBack(_) => None,
         }
     }
@@ -316,7 +246,12 @@ impl UpstreamCore {
     /// Asks something of whichever cell it belongs to. The answer comes with the ticket, always.
     pub fn submit(&mut self, now: Time, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
-        self.route(now, Asked { ticket, ask, tries_left: WRONG_CELL_TRIES });
+        let mut asked = Asked { ticket, ask, tries_left: WRONG_CELL_TRIES, progress: Progress::default() };
+        if self.map().is_some() {
+            asked.drop_evidence();
+        }
+        self.route(now, asked);
+        self.cross(now);
         ticket
     }
 
@@ -324,7 +259,7 @@ impl UpstreamCore {
     /// as for other requests.
     pub fn submit_to(&mut self, now: Time, cell: &CellName, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
-        let asked = Asked { ticket, ask, tries_left: 1 };
+        let asked = Asked { ticket, ask, tries_left: 1, progress: Progress::default() };
         let waiting_max = self.config.waiting_max.saturating_mul(2);
         match self.slot_for(cell) {
             Some(index) if self.slots[index].asked.len() >= waiting_max => {
@@ -336,6 +271,7 @@ impl UpstreamCore {
                 self.fail(ticket, error);
             }
         }
+        self.cross(now);
         ticket
     }
 
@@ -343,7 +279,13 @@ impl UpstreamCore {
     pub fn cancel(&mut self, now: Time, ticket: Ticket) {
         match self.places.get(&ticket).copied() {
             None => {}
-            Some(Place::Asked(index, number)) => self.with_client(now, index, |client| client.cancel(number)),
+            Some(Place::Asked(index, number)) => {
+                if let Some(asked) = self.slots[index].asked.get_mut(&number) {
+                    asked.cancelled();
+                }
+                self.with_client(now, index, |client| client.cancel(number));
+            }
+            Some(Place::Crossing) => self.cancel_crossed(now, ticket),
             Some(Place::Paused(until)) => {
                 self.paused.remove(&(until, ticket));
                 self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
@@ -353,13 +295,18 @@ impl UpstreamCore {
                 self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
             }
         }
+        self.cross(now);
     }
 
-    /// News of the session at that cell has been dealt with: nothing that it voids is used any more.
+    /// News of the session at that cell has been dealt with: the owner uses nothing that it voids any more. The cell hears
+    /// of it when no request goes by that either.
     pub fn acknowledge(&mut self, now: Time, cell: Option<&CellName>, news: NewsId) {
-        if let Some(index) = self.slot_of(cell) {
+        if let Some(index) = self.slot_of(cell)
+            && self.may_acknowledge(index, news)
+        {
             self.with_client(now, index, |client| client.acknowledge(news));
         }
+        self.cross(now);
     }
 
     /// Ends every session, and lets none begin again.
@@ -369,10 +316,13 @@ impl UpstreamCore {
             self.fail(asked.ticket, over());
         }
         self.fail_held_back();
+        self.cross(now);
+        self.fail_crossed();
         for index in 0..self.slots.len() {
             self.slots[index].begin_at = None;
             self.with_client(now, index, |client| client.end(now));
         }
+        self.cross(now);
     }
 
     /// Whether [`UpstreamCore::end`] was called and every session has come to its end.
@@ -383,16 +333,19 @@ impl UpstreamCore {
     /// The connection that [`Output::Connect`] asked for stands.
     pub fn connected(&mut self, now: Time, link: &LinkId) {
         self.with_link(now, link, |client, attempt| client.connected(now, attempt));
+        self.cross(now);
     }
 
     /// Takes in one item from a connection.
     pub fn received(&mut self, now: Time, link: &LinkId, down: Down) {
         self.with_link(now, link, |client, attempt| client.received(now, attempt, down));
+        self.cross(now);
     }
 
     /// The connection could not be made, or is gone.
     pub fn disconnected(&mut self, now: Time, link: &LinkId) {
         self.with_link(now, link, |client, attempt| client.disconnected(now, attempt));
+        self.cross(now);
     }
 
     /// Does what is due, in any of the sessions or between them.
@@ -409,6 +362,9 @@ impl UpstreamCore {
             let asked = entry.remove();
             self.route(now, asked);
         }
+        self.cross(now);
+        self.cross_due(now);
+        self.cross(now);
     }
 
     /// The next thing to do.
@@ -421,7 +377,8 @@ impl UpstreamCore {
         let sessions = self.slots.iter().filter_map(|slot| slot.client.as_ref()?.poll_timeout());
         let begins = self.slots.iter().filter_map(|slot| Some((slot.begin_at?, "a session begins again")));
         let paused = self.paused.keys().next().map(|(at, _)| (*at, "a request is routed again"));
-        sessions.chain(begins).chain(paused).min_by_key(|(at, _)| *at)
+        let crossing = self.crossings.poll_timeout();
+        sessions.chain(begins).chain(paused).chain(crossing).min_by_key(|(at, _)| *at)
     }
 
     fn route(&mut self, now: Time, mut asked: Asked) {
@@ -433,7 +390,8 @@ impl UpstreamCore {
         };
         let index = cell.and_then(|cell| {
             let index = self.slot_of(cell.as_ref()).expect("every cell of the map has a slot");
-            let over_limit = self.slots[index].asked.len() >= self.config.waiting_max;
+            let slot = &self.slots[index];
+            let over_limit = slot.asked.len() + slot.crossing >= self.config.waiting_max;
             if over_limit { Err(too_many(self.config.waiting_max)) } else { Ok(index) }
         });
         match index {
@@ -447,7 +405,8 @@ impl UpstreamCore {
         if let Err(error) = self.check_session(now, index, &asked) {
             return self.fail(ticket, error);
         }
-        let Some(asked) = self.hold_back(index, asked) else { return };
+        let Some(mut asked) = self.hold_back(index, asked) else { return };
+        self.carry(now, index, &mut asked);
         let slot = &mut self.slots[index];
         slot.used_at = now;
         let client = slot.client.as_mut().expect("just begun or checked");
@@ -455,70 +414,6 @@ impl UpstreamCore {
         self.places.insert(asked.ticket, Place::Asked(index, number));
         slot.asked.insert(number, asked);
         self.collect(now, index);
-    }
-
-    /// Begins the session if its time is its first use. A handle of the holder's own is good in the
-    /// session that opened it and in no later one.
-    fn check_session(&mut self, now: Time, index: usize, asked: &Asked) -> Result<(), Error> {
-        if self.is_ending {
-            return Err(over());
-        }
-        let opened_in = match (&asked.ask.on_behalf, asked.ask.op.handle()) {
-            (None, Some(handle)) => Some(route::claimed(handle)?.session),
-            _ => None,
-        };
-        let current = self.slots[index].client.as_ref().map(|client| client.session());
-        let is_resting = self.slots[index].is_resting;
-        if opened_in.is_some_and(|session| current != Some(session) || is_resting) {
-            return Err(ErrorCode::SessionExpired.because("the handle's session is over"));
-        }
-        let is_due = match self.config.begin {
-            Begin::AtFirstUse => true,
-            Begin::AtOnce => {
-                let slot = &self.slots[index];
-                slot.begins_at_use || slot.begin_at.is_some_and(|at| at <= now)
-            }
-        };
-        if current.is_none() && is_due {
-            self.begin(now, index);
-        }
-        if self.slots[index].client.is_none() {
-            return Err(ErrorCode::Unavailable.because("there is no session with the cell at the moment"));
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self, now: Time, index: usize) {
-        self.slots[index].begin_at = None;
-        let key = self.next_key();
-        let targets = match &self.config.hosts {
-            Hosts::One(hosts) => hosts.candidates(&key.id().0),
-            Hosts::Cells(_) => self.slots[index].targets.clone(),
-        };
-        if targets.is_empty() {
-            return;
-        }
-        let config = ClientConfig {
-            key,
-            role: self.config.role,
-            principal: self.config.principal.clone(),
-            advertise: self.config.advertise.clone(),
-            targets,
-            grace: self.config.grace,
-            jitter: self.config.jitter.wrapping_add(self.keys_used),
-        };
-        self.slots[index].begin(now, config);
-        self.collect(now, index);
-    }
-
-    /// The first half of the SHA-256 of the seed and a counter.
-    fn next_key(&mut self) -> SessionKey {
-        let digest = Sha256::new()
-            .chain_update(self.config.seed)
-            .chain_update(self.keys_used.to_be_bytes())
-            .finalize();
-        self.keys_used += 1;
-        SessionKey::new(digest[..16].try_into().expect("16 of 32 bytes"))
     }
 
     fn next_ticket(&mut self) -> Ticket {
@@ -573,7 +468,8 @@ impl UpstreamCore {
                 client::Output::Event(event) => {
                     slot.was_welcomed |= matches!(event, Event::Welcomed { .. });
                     let cell = slot.cell.clone();
-                    self.outputs.push_back(Output::Event(cell, event));
+                    self.outputs.push_back(Output::Event(cell, event.clone()));
+                    self.note_event(now, index, &event);
                 }
             }
         }
@@ -583,46 +479,39 @@ impl UpstreamCore {
     fn answered(&mut self, now: Time, index: usize, answer: Answer) {
         let Some(mut asked) = self.slots[index].asked.remove(&answer.number) else { return };
         self.slots[index].used_at = now;
+        self.set_down(now, asked.ticket);
+        let Some(answer) = self.crossings.land(asked.ticket, answer) else {
+            self.places.remove(&asked.ticket);
+            return;
+        };
         let is_wrong_cell =
             matches!(&answer.result, Err(error) if matches!(error.code, ErrorCode::WrongCell { .. }));
         if is_wrong_cell && asked.tries_left > 1 && self.map().is_some() && !self.is_ending {
             asked.tries_left -= 1;
+            asked.drop_memberships();
             let until = now + WRONG_CELL_PAUSE;
             self.places.insert(asked.ticket, Place::Paused(until));
             self.paused.insert((until, asked.ticket), asked);
-        } else {
-            self.places.remove(&asked.ticket);
-            self.outputs.push_back(Output::Answered(asked.ticket, answer));
-        }
-    }
-
-    /// Lets another session follow one that is over, unless its end was final or wished for.
-    fn renew(&mut self, now: Time, index: usize) {
-        let slot = &mut self.slots[index];
-        let is_over = slot.client.as_ref().is_some_and(|client| client.status() == Status::Over);
-        if is_over && slot.is_resting {
-            return self.rested(now, index);
-        }
-        let is_final = matches!(self.config.hosts, Hosts::One(_)) && !self.config.role.is_tier();
-        if !is_over || self.is_ending || is_final {
-            return;
-        }
-        slot.forget();
-        match self.config.begin {
-            Begin::AtFirstUse => {}
-            Begin::AtOnce if slot.was_welcomed => self.begin(now, index),
-            Begin::AtOnce => slot.begin_at = Some(now + REFUSED_PAUSE),
+        } else if let Some((ticket, answer)) = self.next_of(index, asked, answer) {
+            self.places.remove(&ticket);
+            self.outputs.push_back(Output::Answered(ticket, answer));
         }
     }
 
     fn fail(&mut self, ticket: Ticket, error: Error) {
         self.places.remove(&ticket);
-        self.outputs.push_back(Output::Answered(ticket, Answer::plain(RequestNumber(0), Err(error))));
+        if let Some(answer) = self.crossings.land(ticket, Answer::plain(RequestNumber(0), Err(error))) {
+            self.outputs.push_back(Output::Answered(ticket, answer));
+        }
     }
 
     /// Walks everything. For tests.
     pub fn check_invariants(&self) {
+        self.crossings.check_invariants(&self.places);
         let mut waiting: BTreeSet<Ticket> = self.paused.keys().map(|(_, ticket)| *ticket).collect();
+        waiting.extend(self.crossings.tickets());
+        let crossing: usize = self.slots.iter().map(|slot| slot.crossing).sum();
+        assert_eq!(crossing, self.crossings.tickets().count(), "what waits for other cells is counted");
         for slot in &self.slots {
             if let Some(client) = &slot.client {
                 client.check_invariants();

@@ -41,7 +41,8 @@ pub struct Args {
     /// Port of the first proxy; the others follow it [default: free ports]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
-    /// Everything strictly below the directory PREFIX lives in CELL; may be given more than once
+    /// Everything strictly below the directory PREFIX lives in CELL; with PREFIX/*=CELL,CELL the directories directly
+    /// below it are spread over the cells. May be given more than once
     #[arg(long, value_name = "PREFIX=CELL", value_parser = parse_rule)]
     partition: Vec<Rule>,
     #[command(flatten)]
@@ -207,6 +208,7 @@ async fn bind(env: &Env, address: &str) -> Result<Box<dyn Listener>, Failure> {
 }
 
 fn parse_rule(text: &str) -> Result<Rule, String> {
-    let (prefix, cell) = text.rsplit_once('=').ok_or("a rule is PREFIX=CELL, as in /ls/dev/logs=b")?;
+    const SHAPE: &str = "a rule is PREFIX=CELL, as in /ls/dev/logs=b or /ls/dev/users/*=a,b";
+    let (prefix, cell) = text.rsplit_once('=').ok_or(SHAPE)?;
     Ok(Rule { prefix: prefix.into(), cell: cell.into() })
 }

@@ -45,6 +45,9 @@ pub struct Args {
     /// Replicas of each cell
     #[arg(long, value_name = "N", default_value_t = 3)]
     replicas: usize,
+    /// Spread all directories over the cells by a ring; their own nodes are in the first cell
+    #[arg(long)]
+    ring: bool,
     /// How long to measure, each time
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     duration: Duration,
@@ -90,6 +93,7 @@ impl From<Args> for LoadtestOptions {
             proxies: args.proxies,
             cells: args.cells,
             replicas: args.replicas,
+            ring: args.ring,
             duration: args.duration,
             baseline_clients: args.baseline_clients,
             sessions_per_connection: args.sessions_per_connection,

@@ -9,7 +9,7 @@ use crate::context::{ConnectArgs, Context};
 use crate::exit::{Exit, Failure};
 use crate::format::{print, print_json};
 use gather::gather;
-use report::Report;
+pub use report::{Cell, Report};
 
 /// Options of `hasp status`.
 #[derive(clap::Args, Debug)]
@@ -24,6 +24,11 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(3);
 /// Runs the command.
 pub async fn run(args: Args, ctx: &Context) -> Exit {
     show(&args, ctx).await.into()
+}
+
+/// What the servers know that can be found from these addresses. Whoever does not answer is left out.
+pub async fn report(ctx: &Context, connect: &ConnectArgs) -> Report {
+    Report::new(&gather(ctx, &connect.connect, connect.timeout.min(SERVER_TIMEOUT)).await)
 }
 
 async fn show(args: &Args, ctx: &Context) -> Result<(), Failure> {

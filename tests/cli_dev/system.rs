@@ -220,6 +220,11 @@ impl Ran {
         String::from_utf8(self.ok()).unwrap()
     }
 
+    /// What it said on stderr.
+    pub fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
     /// Checks that the service said no, with that name, in one line.
     pub fn refused(self, name: &str) {
         assert_eq!(self.code, 1, "{}: {}", self.line, self.stderr);

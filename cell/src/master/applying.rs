@@ -37,6 +37,10 @@ impl MasterCore {
             self.pump(&name);
         }
         self.reap_abandoned();
+        if self.is_serving() {
+            self.chores.look(now, self.state.chores());
+            self.hand_out_chores(now);
+        }
     }
 
     fn command_applied(
@@ -75,6 +79,18 @@ impl MasterCore {
                     Outcome::ClientEnded { .. } => {
                         self.client_ended(client);
                         Ok(Reply::Noted)
+                    }
+                    _ => Ok(Reply::Noted),
+                };
+                self.answer_at(position, speaker, number, result);
+            }
+            Purpose::Crossing { speaker, number, op } => {
+                self.tell_crossed(&op, &outcome, &position);
+                let result = match outcome {
+                    Outcome::Sealed(ticket) => Ok(Reply::Sealed(ticket)),
+                    Outcome::Failed(error) => Err(error),
+                    Outcome::Reaped { deleted: false } => {
+                        Err(ErrorCode::NotEmpty.because("somebody has it open, or may create below it"))
                     }
                     _ => Ok(Reply::Noted),
                 };
@@ -140,7 +156,7 @@ impl MasterCore {
             self.tell_acquired(&waiter, is_first && is_new, &position);
         }
         let outcome = self.told_to_its_speaker(&waiter.actor, outcome);
-        let result = requests::lock_reply_of(outcome);
+        let result = requests::lock_reply_of(&waiter.actor, outcome, self.anchor());
         self.answer_at(position, waiter.speaker, waiter.number, result);
     }
 
@@ -178,7 +194,8 @@ impl MasterCore {
             | Op::Refresh(_)
             | Op::EndClient(_)
             | Op::Settle(_)
-            | Op::Claim => None,
+            | Op::Claim
+            | Op::Cross(_) => None,
         }
     }
 
@@ -207,7 +224,9 @@ impl MasterCore {
                     self.answer(waiter.speaker, waiter.number, Err(unknown()));
                     self.pump(&waiter.lock.holder.name);
                 }
-                Purpose::Word { speaker, number, .. } => self.answer(speaker, number, Err(unknown())),
+                Purpose::Word { speaker, number, .. } | Purpose::Crossing { speaker, number, .. } => {
+                    self.answer(speaker, number, Err(unknown()))
+                }
                 Purpose::Admission(connection, ..) => self.server.refuse(connection, unknown()),
                 Purpose::SessionEnd(session, cause) => self.session_over(session, cause),
                 Purpose::Epoch => self.begin_epoch(),

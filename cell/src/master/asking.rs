@@ -1,5 +1,6 @@
 //! Requests: what the master does about each, as `requests` decides.
 
+use hasp_proto::crossing::Anchor;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::event::HandleId;
 use hasp_proto::handle::HandleBody;
@@ -59,6 +60,7 @@ impl MasterCore {
                 None => self.answer_outcome(session, &actor, &request, kept),
             };
         }
+        let actor = self.weighed(session, actor);
         let actor = match actor.guarded(&self.state, request.guard.as_ref()) {
             Ok(actor) => actor,
             Err(error) => return self.answer(session, number, Err(error)),
@@ -67,6 +69,29 @@ impl MasterCore {
         let asking = Asking { state: &self.state, actor: &actor, handles: &self.handles, is_busy };
         match asking.decide(&request.op) {
             Decision::Refuse(error) => self.answer(session, number, Err(error)),
+            Decision::Need(need) => {
+                let result = actor.told_to_bring(need, self.anchor());
+                self.answer(session, number, result);
+            }
+            Decision::Vouch(vouch) => {
+                self.vouches.heard(session, self.anchor(), vouch);
+                self.answer(session, number, Ok(Reply::Anchored(self.anchor())));
+            }
+            Decision::Watch { name, instance, handle, events } => {
+                let mask = events.of_children();
+                let subscription =
+                    Subscription { speaker: session, instance, mask, principal: actor.principal.clone() };
+                self.subscriptions.subscribe(handle, &name, subscription);
+                self.answer(session, number, Ok(Reply::Noted));
+            }
+            Decision::Chores => {
+                self.chores.ask(session, number);
+                self.hand_out_chores(now);
+            }
+            Decision::Cross(op) => {
+                let purpose = Purpose::Crossing { speaker: session, number, op: op.clone() };
+                self.change(Command::Cross(op), purpose);
+            }
             Decision::Read(_) if !self.lease.holds(now) => self.stalled.push_back((session, request)),
             Decision::Read(read) => self.read(session, &actor, request, read, patience),
             Decision::Write(write) => self.propose_write(session, actor, request, write),
@@ -94,6 +119,30 @@ impl MasterCore {
             }
             Decision::Claim => self.claim_client(session, &actor, number),
         }
+    }
+
+    /// Tells a router that asks for it what was left behind between cells.
+    pub(super) fn hand_out_chores(&mut self, now: Time) {
+        while let Some((session, number, chores)) = self.chores.hand_out(now) {
+            self.answer(session, number, Ok(Reply::Chores(chores)));
+        }
+    }
+
+    /// This moment, for a router to count from.
+    pub(super) fn anchor(&self) -> Anchor {
+        Anchor { epoch: self.state.epoch(), at: self.now }
+    }
+
+    /// Takes out of the evidence what its speaker does not vouch for any more (`route-5`).
+    fn weighed(&mut self, speaker: SessionId, mut actor: Actor) -> Actor {
+        let anchor = self.anchor();
+        if let Some(evidence) = &mut actor.evidence {
+            self.vouches.heard(speaker, anchor, evidence.vouch.take());
+            if !self.vouches.stand(speaker, anchor.at) {
+                evidence.memberships.clear();
+            }
+        }
+        actor
     }
 
     /// The claim under which others speak for the client by now. Writes are checked again in the log; but what is held in
@@ -172,7 +221,7 @@ impl MasterCore {
         request: &Request,
         AppliedOutcome { position, outcome }: AppliedOutcome,
     ) {
-        let result = requests::reply_of(&self.state, actor, &request.op, outcome);
+        let result = requests::reply_of(&self.state, actor, &request.op, outcome, self.anchor());
         self.note_opened(session, actor, &result);
         let opened = match &result {
             Ok(Reply::Opened { stat, .. }) => Some(stat.instance),
@@ -253,7 +302,7 @@ impl MasterCore {
     }
 
     pub(super) fn cancel(&mut self, session: SessionId, number: RequestNumber) {
-        if self.queues.drop_request(session, number) {
+        if self.chores.cancel(session, number) || self.queues.drop_request(session, number) {
             self.answer(session, number, Err(ErrorCode::Cancelled.because("by the caller")));
         }
     }

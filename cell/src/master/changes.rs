@@ -1,6 +1,7 @@
 //! What a command changes of what may be cached (`cache-2`): decided by names alone, so that it holds
 //! whatever the state will be when the command is applied.
 
+use hasp_proto::crossing::{CrossOp, Root};
 use hasp_proto::item::{Item, ItemKind};
 use hasp_proto::name::Name;
 
@@ -11,10 +12,16 @@ pub(super) fn of(state: &State, command: &Command) -> Vec<Item> {
     match command {
         Command::ClientWrite(write) => of_write(state, &write.write),
         Command::Reap { name, .. } => of_deletion(state, name),
+        Command::Cross(CrossOp::ReapRoot { name, .. }) => of_deletion(state, name),
+        // Listings of a directory that is about to go, or whose ACL names have changed.
+        Command::Cross(CrossOp::Seal { name, .. } | CrossOp::UpdateRoot(Root { name, .. })) => {
+            vec![item(name, ItemKind::Listing)]
+        }
         // Locks that come free by these keep their generation, and nodes that nobody has open any more
         // go by a command of their own.
         Command::MasterEpoch { .. }
         | Command::CreateSession(_)
+        | Command::Cross(_)
         | Command::EndSession { .. }
         | Command::EndClient { .. }
         | Command::Settle(_)

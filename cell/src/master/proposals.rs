@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::id::{Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::request::{EndCause, Request};
@@ -56,6 +57,12 @@ pub(super) enum Purpose {
         number: RequestNumber,
         client: SessionId,
     },
+    /// What a router asks for the sake of another cell.
+    Crossing {
+        speaker: SessionId,
+        number: RequestNumber,
+        op: CrossOp,
+    },
     /// A write that was done before is asked again by a speaker of whom the log does not know yet.
     Recall {
         speaker: SessionId,
@@ -91,6 +98,7 @@ impl Purpose {
             | Self::Admission(..)
             | Self::SessionEnd(..)
             | Self::Word { .. }
+            | Self::Crossing { .. }
             | Self::LockDelayEnd(_)
             | Self::Reap(..)
             | Self::LeaseMax
@@ -108,6 +116,7 @@ impl Purpose {
             Self::Epoch
             | Self::Admission(..)
             | Self::SessionEnd(..)
+            | Self::Crossing { .. }
             | Self::LockDelayEnd(_)
             | Self::Reap(..)
             | Self::LeaseMax

@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use hasp_proto::crossing::{Anchor, CrossOp, Evidence, Need, Root, Vouch};
 use hasp_proto::error::{Error, ErrorCode};
-use hasp_proto::event::EventMask;
+use hasp_proto::event::{EventMask, HandleId};
 use hasp_proto::handle::{HandleBody, HandleToken};
 use hasp_proto::id::{CellName, Claim, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::item::{ItemKind, ItemKinds};
 use hasp_proto::limits::{CONTENTS_BYTES_MAX, LISTING_BYTES_MAX, LOCK_DELAY_MAX};
 use hasp_proto::name::Name;
-use hasp_proto::node::{Child, LockMode, NodeKind, Stat};
+use hasp_proto::node::{AclNames, Child, LockMode, NodeKind, Stat};
 use hasp_proto::request::{EndCause, Op, Open, Reply, Request, Use};
 use hasp_proto::sequencer::{SequencerBody, SequencerToken};
 use hasp_proto::server;
@@ -19,7 +20,8 @@ use hasp_proto::trace::TraceContext;
 
 use super::handles::Handles;
 use crate::state::{
-    Access, ClientWrite, Create, Guard, Holder, HolderId, Node, Outcome, SessionRecord, State, Write,
+    Access, ClientWrite, Create, Guard, Holder, HolderId, Node, Outcome, Refusal, SessionRecord, State, Who,
+    Write, needs_a_router,
 };
 
 /// For whom a request is done, and by which number it is known for P-ONCE.
@@ -34,6 +36,8 @@ pub(super) struct Actor {
     pub(super) principal: String,
     /// An acquisition that must stand.
     guard: Option<Guard>,
+    /// What other cells say of it.
+    pub(super) evidence: Option<Box<Evidence>>,
 }
 
 impl Actor {
@@ -54,6 +58,7 @@ impl Actor {
                 settled_below: client.settled_below,
                 principal: client.principal.clone(),
                 guard: None,
+                evidence: client.evidence.clone(),
             },
             None => Self {
                 client: speaker,
@@ -63,6 +68,7 @@ impl Actor {
                 settled_below: request.settled_below,
                 principal: holder.principal.clone(),
                 guard: None,
+                evidence: None,
             },
         })
     }
@@ -78,6 +84,15 @@ impl Actor {
         Ok(self)
     }
 
+    pub(super) fn who(&self) -> Who<'_> {
+        Who { principal: &self.principal, evidence: self.evidence.as_deref() }
+    }
+
+    /// What to say if the cell lacks something to decide the request: whoever cannot bring it is refused.
+    pub(super) fn told_to_bring(&self, need: Need, anchor: Anchor) -> Result<Reply, Error> {
+        if self.via.is_some() { Ok(Reply::Needs(need, anchor)) } else { Err(needs_a_router(&need)) }
+    }
+
     /// The command that does `write` for the client.
     pub(super) fn write(&self, write: Write) -> ClientWrite {
         ClientWrite {
@@ -88,6 +103,7 @@ impl Actor {
             settled_below: self.settled_below,
             principal: self.principal.clone(),
             guard: self.guard.clone(),
+            evidence: self.evidence.clone(),
             write,
         }
     }
@@ -97,6 +113,21 @@ impl Actor {
 #[derive(Clone, Debug)]
 pub(super) enum Decision {
     Refuse(Error),
+    /// Nothing can be decided without this.
+    Need(Need),
+    /// Does this for the sake of another cell.
+    Cross(CrossOp),
+    /// What was said of ACLs holds for longer.
+    Vouch(Option<Vouch>),
+    /// Tells a client of the children of a directory whose node another cell holds.
+    Watch {
+        name: Name,
+        instance: Instance,
+        handle: HandleId,
+        events: EventMask,
+    },
+    /// Says what was left behind between cells, once there is something.
+    Chores,
     /// Answer from the state, under the master lease.
     Read(Read),
     Write(Write),
@@ -120,6 +151,17 @@ pub(super) enum Read {
     Sequencer(Name, HolderId),
     SequencerStands(Guard),
     Refresh(HandleBody),
+    /// A directory, for the cell of its children.
+    Root(Name),
+    /// The file of an ACL, for a router.
+    Acl(Name),
+    /// The children of a directory whose node another cell holds, which has these ACL names; none if no child was ever
+    /// made here.
+    RootChildren {
+        name: Name,
+        acls: AclNames,
+        is_known: bool,
+    },
 }
 
 /// An `Open` of a node that exists, or need not.
@@ -136,6 +178,14 @@ impl Opening {
         let Open { name, r#use, lock_delay, events, .. } = open;
         Self { name: name.clone(), r#use: *r#use, lock_delay: *lock_delay, events: *events }
     }
+}
+
+/// A directory whose node another cell holds, as a client that may read it sees it.
+struct RootSeen {
+    name: Name,
+    acls: AclNames,
+    /// Children may have been made here.
+    is_known: bool,
 }
 
 /// What came of a read, and what may be cached of it.
@@ -196,10 +246,13 @@ pub(super) struct Asking<'a> {
 impl Asking<'_> {
     /// What to do about `op`.
     pub(super) fn decide(self, op: &Op) -> Decision {
-        self.decided(op).unwrap_or_else(Decision::Refuse)
+        self.decided(op).unwrap_or_else(|refusal| match refusal {
+            Refusal::Error(error) => Decision::Refuse(error),
+            Refusal::Need(need) => Decision::Need(need),
+        })
     }
 
-    fn decided(self, op: &Op) -> Result<Decision, Error> {
+    fn decided(self, op: &Op) -> Result<Decision, Refusal> {
         Ok(match op {
             Op::Open(open) => self.open(open)?,
             Op::Close(token) => self.close(token)?,
@@ -207,7 +260,7 @@ impl Asking<'_> {
                 let body = self.readable(token)?;
                 if body.kind == NodeKind::Directory {
                     let detail = format!("{} is a directory: it has children, not contents", body.name);
-                    return Err(ErrorCode::InvalidArgument.because(detail));
+                    return Err(ErrorCode::InvalidArgument.because(detail).into());
                 }
                 Decision::Read(Read::Contents(body.name, body.instance))
             }
@@ -218,7 +271,7 @@ impl Asking<'_> {
             Op::ReadDir(token) => {
                 let body = self.readable(token)?;
                 if body.kind == NodeKind::File {
-                    return Err(ErrorCode::NotADirectory.because(format!("{} is a file", body.name)));
+                    return Err(ErrorCode::NotADirectory.because(format!("{} is a file", body.name)).into());
                 }
                 check_children_owner(self.state, &body.name)?;
                 Decision::Read(Read::Children(body.name, body.instance))
@@ -236,7 +289,10 @@ impl Asking<'_> {
                 let body = self.standing(handle)?;
                 if body.r#use < Use::ChangeAcl {
                     let detail = "the handle was not opened for changing ACLs";
-                    return Err(ErrorCode::PermissionDenied.because(detail));
+                    return Err(ErrorCode::PermissionDenied.because(detail).into());
+                }
+                if self.actor.via.is_none() && self.state.has_children_elsewhere(&body.name) {
+                    return Err(needs_a_router(&Need::Root(body.name)).into());
                 }
                 Decision::Write(Write::SetAcl {
                     holder: holder(body),
@@ -264,20 +320,76 @@ impl Asking<'_> {
             Op::EndClient(cause) if self.actor.via.is_some() => Decision::EndClient(*cause),
             Op::Claim if self.actor.via.is_some() => Decision::Claim,
             Op::EndClient(_) | Op::Claim => {
-                return Err(ErrorCode::InvalidArgument.because("on whose behalf?"));
+                return Err(ErrorCode::InvalidArgument.because("on whose behalf?").into());
             }
             Op::Settle(marks) => Decision::Settle(marks.clone()),
+            Op::Cross(op) => self.cross(op)?,
         })
     }
 
-    fn open(self, open: &Open) -> Result<Decision, Error> {
+    fn cross(self, op: &CrossOp) -> Result<Decision, Refusal> {
+        Ok(match op {
+            CrossOp::DescribeRoot(name) => {
+                check_owner(self.state, name)?;
+                Decision::Read(Read::Root(name.clone()))
+            }
+            CrossOp::ReadAcl(acl) => {
+                let file = self.state.acl_file(acl).ok_or_else(|| {
+                    ErrorCode::InvalidArgument.because(format!("{acl:?} is no name of an ACL"))
+                })?;
+                check_owner(self.state, &file)?;
+                Decision::Read(Read::Acl(file))
+            }
+            CrossOp::ListRoot { name, instance } => {
+                let RootSeen { name, acls, is_known } = self.readable_root(name, *instance)?;
+                Decision::Read(Read::RootChildren { name, acls, is_known })
+            }
+            CrossOp::WatchRoot { name, instance, opened_by, events } => {
+                if !events.is_empty() {
+                    self.readable_root(name, *instance)?;
+                }
+                let handle = HandleId { session: self.actor.client, opened_by: *opened_by };
+                Decision::Watch { name: name.clone(), instance: *instance, handle, events: *events }
+            }
+            CrossOp::Chores => Decision::Chores,
+            CrossOp::Vouch(vouch) => Decision::Vouch(*vouch),
+            CrossOp::Seal { .. }
+            | CrossOp::VoidSeals { .. }
+            | CrossOp::Unseal { .. }
+            | CrossOp::DropRoot { .. }
+            | CrossOp::ReapRoot { .. }
+            | CrossOp::Propagated { .. }
+            | CrossOp::UpdateRoot(_) => Decision::Cross(op.clone()),
+        })
+    }
+
+    /// `route-1`: a directory is listed by the cell that holds its children. Of one of which nothing is known here, or
+    /// which is sealed, the cell of its node has to say that it is there; it has no child then.
+    fn readable_root(self, name: &Name, instance: Instance) -> Result<RootSeen, Refusal> {
+        check_children_owner(self.state, name)?;
+        let known = self.state.root(name).filter(|root| root.instance >= instance || root.is_of(instance));
+        let described = self.state.described(name, self.actor.evidence.as_deref());
+        let (is_of, acls) = match (known, described) {
+            (Some(root), _) => (root.is_of(instance), &*root.acls),
+            (None, Some(root)) => (root.instance == instance, &root.acls),
+            (None, None) => return Err(Need::Root(name.clone()).into()),
+        };
+        if !is_of {
+            return Err(ErrorCode::StaleHandle.because(format!("{name} was deleted")).into());
+        }
+        self.state.check_acls(acls, name, self.actor.who(), Access::Read)?;
+        Ok(RootSeen { name: name.clone(), acls: acls.clone(), is_known: known.is_some() })
+    }
+
+    fn open(self, open: &Open) -> Result<Decision, Refusal> {
         check_owner(self.state, &open.name)?;
         if open.lock_delay > LOCK_DELAY_MAX {
             let detail = format!("a lock-delay of {:?}, the bound is {LOCK_DELAY_MAX:?}", open.lock_delay);
-            return Err(ErrorCode::InvalidArgument.because(detail));
+            return Err(ErrorCode::InvalidArgument.because(detail).into());
         }
         if self.actor.via.is_none() && !self.handles.has_room(self.actor.client) {
-            return Err(ErrorCode::QuotaExceeded.because("the session has as many handles as it may"));
+            let detail = "the session has as many handles as it may";
+            return Err(ErrorCode::QuotaExceeded.because(detail).into());
         }
         let relative_to = self.base(open)?;
         let node = self.state.node(&open.name);
@@ -305,7 +417,7 @@ impl Asking<'_> {
                 Decision::Write(Write::OpenEphemeral { holder, r#use: open.r#use })
             }
             (_, Some(_)) => {
-                self.state.check_access(&open.name, &self.actor.principal, access(open.r#use))?;
+                self.state.check_access(&open.name, self.actor.who(), access(open.r#use))?;
                 Decision::Read(Read::Open(Opening::of(open)))
             }
             (_, None) => Decision::Read(Read::Open(Opening::of(open))),
@@ -370,9 +482,9 @@ impl Asking<'_> {
         Ok(body)
     }
 
-    fn readable(self, token: &HandleToken) -> Result<HandleBody, Error> {
+    fn readable(self, token: &HandleToken) -> Result<HandleBody, Refusal> {
         let body = self.standing(token)?;
-        self.state.check_access(&body.name, &self.actor.principal, Access::Read)?;
+        self.state.check_access(&body.name, self.actor.who(), Access::Read)?;
         Ok(body)
     }
 
@@ -397,7 +509,7 @@ impl Read {
                     let cachable = Some(Cachable { name: opening.name, kinds, acl: None });
                     return Answered { result: Err(error), cachable };
                 };
-                let may_read = state.check_access(&opening.name, &actor.principal, Access::Read).is_ok();
+                let may_read = state.check_access(&opening.name, actor.who(), Access::Read).is_ok();
                 let cachable = may_read.then(|| of_node(&opening.name, node));
                 Answered { result: Ok(opened(state, actor, opening, node.stat(), false)), cachable }
             }
@@ -411,6 +523,9 @@ impl Read {
                 read_node(state, &body.name, body.instance, |node| Ok(Reply::Stat(node.stat())))
             }
             Self::Children(name, instance) => listing(state, name, instance),
+            Self::Root(name) => described(state, name).into(),
+            Self::Acl(file) => acl_file(state, file),
+            Self::RootChildren { name, acls, is_known } => root_listing(state, name, acls, is_known),
             Self::Sequencer(name, holder) => sequencer(state, &name, holder).into(),
             Self::SequencerStands(guard) => if state.sequencer_stands(&guard) {
                 Ok(Reply::SequencerStands)
@@ -444,20 +559,57 @@ fn listing(state: &State, name: Name, instance: Instance) -> Answered {
         Ok(node) => node,
         Err(error) => return Err(error).into(),
     };
+    let acls = (*directory.acls).clone();
+    listed(name.clone(), children(state, &name), acls)
+}
+
+fn children(state: &State, directory: &Name) -> Vec<Child> {
     let child = |(name, node): (&Name, &Node)| Child {
         component: name.component().to_owned(),
         stat: Stat { lock_generation: Generation(0), ..node.stat() },
     };
-    let children: Vec<_> = state.children(&name).map(child).collect();
-    let reply = Reply::Children { children, acls: (*directory.acls).clone() };
-    match check_listing(&name, reply) {
+    state.children(directory).map(child).collect()
+}
+
+fn listed(name: Name, children: Vec<Child>, acls: AclNames) -> Answered {
+    let acl = Some(acls.read.clone());
+    match check_listing(&name, Reply::Children { children, acls }) {
         Ok(reply) => {
             let kinds = ItemKinds::of([ItemKind::Listing]);
-            let acl = Some(directory.acls.read.clone());
             Answered { result: Ok(reply), cachable: Some(Cachable { name, kinds, acl }) }
         }
         Err(error) => Err(error).into(),
     }
+}
+
+/// Of a directory of which nothing is known here there is nothing that could be invalidated either.
+fn root_listing(state: &State, name: Name, acls: AclNames, is_known: bool) -> Answered {
+    if is_known {
+        let children = children(state, &name);
+        return listed(name, children, acls);
+    }
+    Ok(Reply::Children { children: Vec::new(), acls }).into()
+}
+
+fn described(state: &State, name: Name) -> Result<Reply, Error> {
+    let node = state.node(&name).ok_or_else(|| ErrorCode::NotFound.because(name.to_string()))?;
+    if node.kind == NodeKind::File {
+        return Err(ErrorCode::NotADirectory.because(format!("{name} is a file")));
+    }
+    let (instance, acls, acl_generation) = (node.instance, (*node.acls).clone(), node.acl_generation);
+    Ok(Reply::Root(Root { name, instance, acls, acl_generation, as_of: state.position() }))
+}
+
+/// Routers read ACLs whoever may: they are trusted with them (`route-5`).
+fn acl_file(state: &State, file: Name) -> Answered {
+    let (result, kind) = match state.node(&file) {
+        Some(node) => {
+            (Ok(Reply::Contents { contents: node.contents.clone(), stat: node.stat() }), ItemKind::Data)
+        }
+        None => (Err(ErrorCode::NotFound.because(file.to_string())), ItemKind::Absence),
+    };
+    let kinds = ItemKinds::of([kind]);
+    Answered { result, cachable: Some(Cachable { name: file, kinds, acl: None }) }
 }
 
 fn sequencer(state: &State, name: &Name, holder: HolderId) -> Result<Reply, Error> {
@@ -498,8 +650,15 @@ fn does_not_stand(guard: &Guard) -> Error {
 }
 
 /// What to tell the client of an outcome of its request.
-pub(super) fn reply_of(state: &State, actor: &Actor, op: &Op, outcome: Outcome) -> Result<Reply, Error> {
+pub(super) fn reply_of(
+    state: &State,
+    actor: &Actor,
+    op: &Op,
+    outcome: Outcome,
+    anchor: Anchor,
+) -> Result<Reply, Error> {
     match outcome {
+        Outcome::Needs(need) => actor.told_to_bring(need, anchor),
         Outcome::Created { created, stat } => {
             let Op::Open(open) = op else { return Err(other_request(actor)) };
             Ok(opened(state, actor, Opening::of(open), *stat, created))
@@ -509,7 +668,9 @@ pub(super) fn reply_of(state: &State, actor: &Actor, op: &Op, outcome: Outcome) 
         }
         Outcome::AclSet { acl_generation } => Ok(Reply::AclSet { acl_generation }),
         Outcome::Deleted => Ok(Reply::Deleted),
-        Outcome::Acquired { .. } | Outcome::LockHeld | Outcome::LockDelayed { .. } => lock_reply_of(outcome),
+        Outcome::Acquired { .. } | Outcome::LockHeld | Outcome::LockDelayed { .. } => {
+            lock_reply_of(actor, outcome, anchor)
+        }
         Outcome::Released => Ok(Reply::Released),
         Outcome::Closed => Ok(Reply::Closed),
         Outcome::Failed(error) => Err(error),
@@ -521,13 +682,15 @@ pub(super) fn reply_of(state: &State, actor: &Actor, op: &Op, outcome: Outcome) 
         | Outcome::Reaped { .. }
         | Outcome::ChecksumTaken { .. }
         | Outcome::Diverged { .. }
+        | Outcome::Sealed(_)
         | Outcome::Noted => Err(other_request(actor)),
     }
 }
 
 /// What to tell a client of its try for a lock.
-pub(super) fn lock_reply_of(outcome: Outcome) -> Result<Reply, Error> {
+pub(super) fn lock_reply_of(actor: &Actor, outcome: Outcome, anchor: Anchor) -> Result<Reply, Error> {
     match outcome {
+        Outcome::Needs(need) => actor.told_to_bring(need, anchor),
         Outcome::Acquired { lock_generation, .. } => Ok(Reply::Acquired { lock_generation }),
         Outcome::LockHeld => Err(ErrorCode::LockHeld.because("somebody else holds the lock")),
         Outcome::LockDelayed { longest } => {

@@ -97,6 +97,11 @@ impl Subscriptions {
             .map(|(handle, it)| (*handle, it))
     }
 
+    /// The instance of that name that somebody wants to hear of.
+    pub(super) fn instance_of(&self, name: &Name) -> Option<Instance> {
+        self.by_name.get(name)?.values().next().map(|it| it.instance)
+    }
+
     /// Whether anybody wants to hear anything of this name.
     pub(super) fn has(&self, name: &Name) -> bool {
         self.by_name.contains_key(name)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::event::{EventKind, HandleId, NodeEvent};
 use hasp_proto::id::{Instance, Sequence, SessionId};
 use hasp_proto::item::{Item, ItemKind, ItemKinds};
@@ -17,7 +18,7 @@ use super::proposals::Purpose;
 use super::requests::Cachable;
 use super::waiting::Waiter;
 use super::{MasterCore, changes};
-use crate::state::{Access, Command, Outcome};
+use crate::state::{Access, Command, Outcome, Who};
 
 /// An event before it is addressed.
 struct Happened<'a> {
@@ -79,7 +80,9 @@ impl MasterCore {
 
     /// Lets a session cache what it is about to be told; returns what it may.
     pub(super) fn let_cache(&mut self, session: SessionId, cachable: &Cachable) -> ItemKinds {
-        if !self.server.may_cache(self.now, session) {
+        // What another cell's ACL guards has to be asked for: nobody here hears when that ACL changes.
+        let is_guarded_elsewhere = cachable.acl.as_ref().is_some_and(|acl| self.state.is_foreign_acl(acl));
+        if is_guarded_elsewhere || !self.server.may_cache(self.now, session) {
             return ItemKinds::NONE;
         }
         let mut granted = ItemKinds::NONE;
@@ -117,6 +120,17 @@ impl MasterCore {
                 let Some(body) = handle.claimed_body() else { return };
                 self.tell_deleted(&body.name, body.instance, position);
             }
+            _ => {}
+        }
+    }
+
+    /// Tells of what was done for the sake of another cell.
+    pub(super) fn tell_crossed(&mut self, op: &CrossOp, outcome: &Outcome, position: &Position) {
+        match (op, outcome) {
+            (CrossOp::ReapRoot { name, instance, .. }, Outcome::Reaped { deleted: true }) => {
+                self.tell_deleted(name, *instance, position);
+            }
+            (CrossOp::DropRoot { name, instance, .. }, _) => self.subscriptions.forget_node(name, *instance),
             _ => {}
         }
     }
@@ -197,9 +211,17 @@ impl MasterCore {
         if !self.subscriptions.has(&parent) {
             return;
         }
-        if let Some(instance) = self.state.node(&parent).map(|node| node.instance) {
-            self.tell(&Happened { kind, name: &parent, instance, child: Some(child.component()), position });
-        }
+        let instance = match (self.state.node(&parent), self.state.root(&parent)) {
+            (Some(node), _) => node.instance,
+            // Of a directory with a rule there was only ever one.
+            (None, Some(root)) if root.instance == Instance(0) => {
+                let Some(instance) = self.subscriptions.instance_of(&parent) else { return };
+                instance
+            }
+            (None, Some(root)) => root.instance,
+            (None, None) => return,
+        };
+        self.tell(&Happened { kind, name: &parent, instance, child: Some(child.component()), position });
     }
 
     /// One event for each session with handles that may hear of it; addressed to each of them by itself
@@ -211,7 +233,7 @@ impl MasterCore {
         }
         let mut hearers = BTreeMap::<SessionId, (Vec<HandleId>, bool)>::new();
         for (handle, it) in self.subscriptions.of(name, instance, kind) {
-            let may_read = self.state.check_access(name, &it.principal, Access::Read).is_ok();
+            let may_read = self.state.check_access(name, Who::alone(&it.principal), Access::Read).is_ok();
             let (may, all_may) = hearers.entry(it.speaker).or_insert((Vec::new(), true));
             *all_may &= may_read;
             may.extend(may_read.then_some(handle));

@@ -2,6 +2,7 @@
 
 mod caching;
 mod contract;
+mod crossing;
 mod events;
 mod moving;
 mod stepping_down;

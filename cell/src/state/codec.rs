@@ -102,6 +102,7 @@ fn encode_command(command: &Command) -> log::Command {
         Command::Reap { name, instance } => {
             WireCommand::Reap(log::Reap { name: name.to_string(), instance: instance.0 })
         }
+        Command::Cross(op) => WireCommand::Cross(op.clone().into()),
         Command::RaiseLeaseMax(lease_max) => {
             WireCommand::RaiseLeaseMax(log::RaiseLeaseMax { lease_max_us: micros(*lease_max) })
         }
@@ -160,6 +161,7 @@ fn decode_command(command: log::Command) -> Result<Command, DecodeError> {
         WireCommand::Reap(reap) => {
             Command::Reap { name: Name::parse(&reap.name)?, instance: Instance(reap.instance) }
         }
+        WireCommand::Cross(cross) => Command::Cross(cross.try_into()?),
         WireCommand::RaiseLeaseMax(raise) => {
             Command::RaiseLeaseMax(Duration::from_micros(raise.lease_max_us))
         }
@@ -184,6 +186,7 @@ fn encode_client_write(write: &ClientWrite) -> log::ClientWrite {
             mode: v1::LockMode::from(guard.mode).into(),
             lock_generation: guard.lock_generation.0,
         }),
+        evidence: write.evidence.as_ref().map(|evidence| (**evidence).clone().into()),
         write: Some(encode_write(&write.write)),
     }
 }
@@ -197,6 +200,7 @@ fn decode_client_write(write: log::ClientWrite) -> Result<ClientWrite, DecodeErr
         settled_below: RequestNumber(write.settled_below),
         principal: write.principal,
         guard: write.guard.map(decode_guard).transpose()?,
+        evidence: write.evidence.map(|evidence| evidence.try_into().map(Box::new)).transpose()?,
         write: decode_write(write.write.ok_or(malformed("write of no known kind"))?)?,
     })
 }

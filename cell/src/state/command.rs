@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hasp_proto::crossing::{CrossOp, Evidence};
 use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
@@ -13,6 +14,8 @@ use hasp_proto::node::{AclNames, LockMode, NodeKind};
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::request::{EndCause, Use};
 use hasp_proto::stream::Role;
+
+use super::access::Who;
 
 /// What a master proposes at once: applied in order, or rejected whole if its epoch is over (`fail-1`).
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +98,8 @@ pub enum Command {
         /// Of the node.
         instance: Instance,
     },
+    /// A router asks this for the sake of another cell (`route-3`, `route-4`).
+    Cross(CrossOp),
     /// Leases up to this length may be granted from here on (`lease-5`).
     RaiseLeaseMax(Duration),
     /// Every replica notes the checksum of its state before this command.
@@ -152,8 +157,27 @@ pub struct ClientWrite {
     pub principal: String,
     /// An acquisition that must stand, else it fails with `SequencerInvalid`.
     pub guard: Option<Guard>,
+    /// What other cells say of it.
+    pub evidence: Option<Box<Evidence>>,
     /// What to do.
     pub write: Write,
+}
+
+impl Command {
+    /// The write of a client that it is, if it is one.
+    pub const fn as_client_write(&mut self) -> Option<&mut ClientWrite> {
+        match self {
+            Self::ClientWrite(write) => Some(write),
+            _ => None,
+        }
+    }
+}
+
+impl ClientWrite {
+    /// Who writes.
+    pub fn who(&self) -> Who<'_> {
+        Who { principal: &self.principal, evidence: self.evidence.as_deref() }
+    }
 }
 
 /// What a sequencer says of its acquisition.

@@ -16,17 +16,26 @@ use hasp_proto::limits::HANDLES_PER_CLIENT;
 use hasp_proto::name::Name;
 
 use super::State;
-use super::access::Access;
+use super::access::{Access, Refusal};
 use super::clients::NodeHandle;
 use super::command::ClientWrite;
 use super::lock::HolderId;
+use super::node::Node;
 use super::outcome::Outcome;
 
 impl State {
     /// The ephemeral nodes that nobody has open and that have no children, by name: the master proposes
-    /// a `Reap` for each.
+    /// a `Reap` for each. Directories whose children live elsewhere are not among them: see [`State::left_elsewhere`].
     pub fn abandoned(&self) -> impl Iterator<Item = (Name, Instance)> + '_ {
-        self.tree.abandoned().map(|(name, node)| (name.clone(), node.instance))
+        let is_here = |(name, _): &(&Name, &Node)| !self.has_children_elsewhere(name);
+        self.tree.abandoned().filter(is_here).map(|(name, node)| (name.clone(), node.instance))
+    }
+
+    /// The ephemeral directories that nobody has open and of which another cell knows whether they have children, by
+    /// name.
+    pub fn left_elsewhere(&self) -> impl Iterator<Item = (Name, Instance)> + '_ {
+        let is_elsewhere = |(name, _): &(&Name, &Node)| self.has_children_elsewhere(name);
+        self.tree.abandoned().filter(is_elsewhere).map(|(name, node)| (name.clone(), node.instance))
     }
 
     /// Whether the handle keeps an ephemeral node in being.
@@ -41,13 +50,13 @@ impl State {
         asked: &ClientWrite,
         handle: NodeHandle,
         access: Access,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Refusal> {
         let NodeHandle { name, instance, .. } = &handle;
         let Some(node) = self.tree.get(name).filter(|node| node.instance == *instance) else {
             self.check_cell(name)?;
-            return Err(ErrorCode::NotFound.because(name.to_string()));
+            return Err(ErrorCode::NotFound.because(name.to_string()).into());
         };
-        self.system.acls().check(&node.acls, name, &asked.principal, access)?;
+        self.system.acls().check(&node.acls, name, asked.who(), access)?;
         let outcome = Outcome::Created { created: false, stat: Box::new(node.stat()) };
         if node.ephemeral {
             self.check_room(asked.session)?;
@@ -89,7 +98,7 @@ impl State {
     /// Deletes an abandoned node. Its parent may be abandoned then.
     pub(super) fn reap(&mut self, name: &Name, instance: Instance) -> Outcome {
         let is_that = self.tree.get(name).is_some_and(|node| node.instance == instance);
-        let deleted = is_that && self.tree.is_abandoned(name);
+        let deleted = is_that && self.tree.is_abandoned(name) && !self.has_children_elsewhere(name);
         if deleted {
             self.remove_node(name, None);
         }

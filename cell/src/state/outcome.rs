@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hasp_proto::crossing::{Need, SealTicket};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{Epoch, Generation};
 use hasp_proto::name::Name;
@@ -98,6 +99,10 @@ pub enum Outcome {
         /// The longest of the lock-delays in the way, in full: when it began only the master's clock knows.
         longest: Duration,
     },
+    /// Nothing was done, for want of this.
+    Needs(Need),
+    /// Nobody creates below the directory.
+    Sealed(SealTicket),
     /// The lock is given back.
     Released,
     /// The handle holds nothing. Closing never fails.
@@ -131,7 +136,7 @@ impl Outcome {
     /// retried must hear its first answer.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::LockHeld | Self::LockDelayed { .. } => true,
+            Self::Rejected(_) | Self::LockHeld | Self::LockDelayed { .. } | Self::Needs(_) => true,
             Self::Failed(error) => matches!(
                 error.code,
                 ErrorCode::SessionMoved
@@ -151,6 +156,7 @@ impl Outcome {
             | Self::Reaped { .. }
             | Self::ChecksumTaken { .. }
             | Self::Diverged { .. }
+            | Self::Sealed(_)
             | Self::Released
             | Self::Closed
             | Self::Noted => false,

@@ -4,11 +4,11 @@
 //! left out. What is strictly below a prefix counts, as far as this cell holds it. Usage is kept as nodes come
 //! and go, and counted anew when the file changes; of a cell without quotas nothing is kept.
 
+use hasp_proto::acl::lines;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::name::Name;
 use rpds::RedBlackTreeMapSync;
 
-use super::access::lines;
 use super::tree::Tree;
 
 /// One line of the file.

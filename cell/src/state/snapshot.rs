@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_proto::convert::{Malformed, malformed};
-use hasp_proto::id::{Claim, Epoch, Generation, RequestNumber, SessionId};
+use hasp_proto::crossing::SealTicket;
+use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::node::{LockMode, Stat};
 use hasp_proto::position::Position;
@@ -13,6 +14,7 @@ use hasp_proto::time::micros;
 use hasp_proto::wire::log::v1 as log;
 use hasp_proto::wire::log::v1::snapshot_answer::Outcome as WireOutcome;
 use hasp_proto::wire::log::v1::snapshot_record::Record;
+use hasp_proto::wire::tier::v1 as tier;
 use hasp_proto::wire::v1;
 use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3;
@@ -23,9 +25,9 @@ use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
 use super::lock::{DelayMark, HolderId, Lock};
 use super::node::Node;
 use super::outcome::{AppliedOutcome, Outcome};
+use super::roots::{RootRecord, Roots, Seal};
 use super::sessions::SessionRecord;
 use super::system::System;
-use super::tree::RootRecord;
 
 /// Version of the records that this code writes and reads.
 const VERSION: u32 = 1;
@@ -97,7 +99,8 @@ impl State {
 
     fn records(&self) -> impl Iterator<Item = Bytes> {
         let nodes = self.tree.iter().map(|(name, node)| Record::Node(encode_node(name, node)));
-        let roots = self.tree.roots().map(|(name, root)| Record::Root(encode_root(name, root)));
+        let roots = self.tree.roots().records().map(|(name, root)| Record::Root(encode_root(name, root)));
+        let crossing = encode_crossing(self.tree.roots()).map(Record::Crossing);
         let sessions =
             self.sessions.iter().map(|(session, record)| Record::Session(encode_session(session, record)));
         let clients =
@@ -105,13 +108,17 @@ impl State {
         std::iter::once(Record::Header(self.encode_header()))
             .chain(nodes)
             .chain(roots)
+            .chain(crossing)
             .chain(sessions)
             .chain(clients)
             .map(|record| log::SnapshotRecord { record: Some(record) }.encode_to_vec().into())
     }
 
     fn encode_header(&self) -> log::SnapshotHeader {
-        let records = self.tree.len() + self.tree.roots().count() + self.sessions.len() + self.clients.len();
+        let roots = self.tree.roots();
+        let crossing = usize::from(encode_crossing(roots).is_some());
+        let records =
+            self.tree.len() + roots.records().count() + crossing + self.sessions.len() + self.clients.len();
         log::SnapshotHeader {
             version: VERSION,
             genesis: self.genesis().map(encode_genesis),
@@ -145,9 +152,14 @@ impl State {
             Record::Node(node) => self.restore_node(node)?,
             Record::Root(root) => {
                 let acls = root.acls.ok_or(malformed("root record without ACL names"))?;
-                let record = RootRecord { acls: std::sync::Arc::new(acls.into()) };
-                self.tree.insert_root(&Name::parse(&root.name)?, record);
+                let record = RootRecord {
+                    instance: Instance(root.instance),
+                    acls: std::sync::Arc::new(acls.into()),
+                    acl_generation: Generation(root.acl_generation),
+                };
+                self.tree.roots_mut().insert(&Name::parse(&root.name)?, record);
             }
+            Record::Crossing(crossing) => self.restore_crossing(crossing)?,
             Record::Session(session) => {
                 let record = SessionRecord {
                     role: session.role().try_into()?,
@@ -183,6 +195,30 @@ impl State {
             return Err(malformed("handles on record of a permanent node").into());
         }
         self.tree.insert(&name, node);
+        Ok(())
+    }
+
+    fn restore_crossing(&mut self, crossing: log::SnapshotCrossing) -> Result<(), DecodeError> {
+        let roots = self.tree.roots_mut();
+        for log::SnapshotVoid { name, as_of, order } in crossing.voids {
+            let as_of = as_of.ok_or(malformed("void evidence without position"))?;
+            if !roots.restore_void(&Name::parse(&name)?, as_of.into(), order) {
+                return Err(malformed("void evidence twice, or too much of it").into());
+            }
+        }
+        for floor in crossing.floors {
+            roots.restore_floor(&floor.into());
+        }
+        for seal in crossing.seals {
+            let (instance, ticket) = (Instance(seal.instance), SealTicket(seal.ticket));
+            roots.insert_seal(&Name::parse(&seal.name)?, Seal { instance, ticket });
+        }
+        for news in crossing.unpropagated {
+            roots.has_news(&Name::parse(&news.name)?, Generation(news.acl_generation));
+        }
+        for voided in crossing.voided {
+            roots.void_seals(&Name::parse(&voided.name)?, SealTicket(voided.ticket));
+        }
         Ok(())
     }
 
@@ -290,7 +326,39 @@ fn decode_holder(session: &Bytes, opened_by: u64) -> Result<HolderId, Malformed>
 }
 
 fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
-    log::SnapshotRoot { name: name.to_string(), acls: Some((*root.acls).clone().into()) }
+    log::SnapshotRoot {
+        name: name.to_string(),
+        acls: Some((*root.acls).clone().into()),
+        instance: root.instance.0,
+        acl_generation: root.acl_generation.0,
+    }
+}
+
+fn encode_crossing(roots: &Roots) -> Option<log::SnapshotCrossing> {
+    let sealing = |name: &Name, instance: Instance, ticket: SealTicket| tier::Sealing {
+        name: name.to_string(),
+        instance: instance.0,
+        ticket: ticket.0,
+    };
+    let void = |(order, name, as_of): (u64, &Name, &Position)| log::SnapshotVoid {
+        name: name.to_string(),
+        as_of: Some(as_of.clone().into()),
+        order,
+    };
+    let news = |(name, generation): (&Name, Generation)| tier::Propagated {
+        name: name.to_string(),
+        instance: 0,
+        acl_generation: generation.0,
+    };
+    let floor = |(cell, index): (&CellName, u64)| v1::Position { cell: cell.to_string(), epoch: 0, index };
+    let crossing = log::SnapshotCrossing {
+        seals: roots.seals().map(|(name, seal)| sealing(name, seal.instance, seal.ticket)).collect(),
+        voided: roots.voided().map(|(name, below)| sealing(name, Instance(0), below)).collect(),
+        voids: roots.voids().map(void).collect(),
+        floors: roots.floors().map(floor).collect(),
+        unpropagated: roots.unpropagated().map(news).collect(),
+    };
+    (crossing != log::SnapshotCrossing::default()).then_some(crossing)
 }
 
 fn encode_session(session: SessionId, record: &SessionRecord) -> log::SnapshotSession {
@@ -358,6 +426,8 @@ fn encode_outcome(outcome: &Outcome) -> WireOutcome {
         | Outcome::Diverged { .. }
         | Outcome::LockHeld
         | Outcome::LockDelayed { .. }
+        | Outcome::Needs(_)
+        | Outcome::Sealed(_)
         | Outcome::Noted => unreachable!("{outcome:?} is never kept as an answer"),
     }
 }

@@ -1,21 +1,22 @@
 //! The files that the cell itself reads: its namespace's ACLs and its quotas. What they say is kept beside the tree and
-//! follows from it alone, so snapshots need not hold it.
+//! follows from it alone, so snapshots need not hold it. Of the files that others read it takes nothing that they
+//! could not.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hasp_proto::acl::{ACL_DIRECTORY, ADMIN, AclEntries, EVERYONE};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::hosts;
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
+use hasp_proto::partition::{PARTITIONS_FILE, PartitionMap};
 
-use super::access::{ADMIN, AclEntries, Acls, EVERYONE};
+use super::access::Acls;
 use super::command::Genesis;
 use super::quotas::Quotas;
 use super::tree::Tree;
 
-/// Where a namespace keeps its ACL files.
-const ACL_DIRECTORY: &str = "acl";
 /// Where a namespace keeps what is the system's own.
 const SYSTEM_DIRECTORY: &str = ".hasp";
 /// In the latter.
@@ -28,6 +29,10 @@ pub struct Places {
     pub acls: Name,
     /// `/ls/<namespace>/.hasp`.
     pub system: Name,
+    /// The partition map, for people and clients. The cell itself goes by its genesis.
+    pub partitions: Name,
+    /// What that file must say.
+    map: PartitionMap,
     quotas: Name,
     /// For clients: the cell only sees that they will be able to read it.
     proxies: Name,
@@ -43,6 +48,8 @@ impl Places {
         Self {
             acls: below(ACL_DIRECTORY),
             system: below(SYSTEM_DIRECTORY),
+            partitions: below(PARTITIONS_FILE),
+            map: genesis.map.without_addresses(),
             quotas: below(&format!("{SYSTEM_DIRECTORY}/{QUOTAS_FILE}")),
             proxies: below(hosts::PROXIES_FILE),
         }
@@ -52,6 +59,23 @@ impl Places {
     fn acl_of<'a>(&self, name: &'a Name) -> Option<&'a str> {
         let acl = name.as_str().strip_prefix(self.acls.as_str())?.strip_prefix('/')?;
         (!acl.contains('/')).then_some(acl)
+    }
+
+    /// Refuses another map than the one that the cell goes by: nobody would follow it.
+    fn check_map(&self, contents: &[u8]) -> Result<(), Error> {
+        let map = PartitionMap::parse(contents)?;
+        if map == self.map {
+            return Ok(());
+        }
+        let detail = if map.without_addresses() == self.map {
+            "partition map: addresses of replicas are configured with each server, not here".to_owned()
+        } else {
+            let version = self.map.version;
+            format!(
+                "partition map: not the one that the cell was founded with, version {version}; it cannot change"
+            )
+        };
+        Err(ErrorCode::InvalidArgument.because(detail))
     }
 }
 
@@ -122,18 +146,34 @@ impl System {
     }
 
     /// Whether nobody may delete the node: without the directory of the ACLs and the two that everything goes
-    /// back to, nobody could do anything.
+    /// back to, nobody could do anything; without the map nobody could look up where anything is.
     pub fn is_protected(&self, name: &Name) -> bool {
         self.places.as_ref().is_some_and(|places| {
-            *name == places.acls || matches!(places.acl_of(name), Some(ADMIN | EVERYONE))
+            *name == places.acls
+                || *name == places.partitions
+                || matches!(places.acl_of(name), Some(ADMIN | EVERYONE))
         })
+    }
+
+    /// What contents that somebody writes say.
+    ///
+    /// # Errors
+    /// As [`System::read`]; or if they would bar somebody from what no cell looks up.
+    pub fn read_new(&self, name: &Name, kind: NodeKind, contents: &Bytes) -> Result<Reading, Error> {
+        let reading = self.read(name, kind, contents)?;
+        let is_everyone = self.places.as_ref().and_then(|places| places.acl_of(name)) == Some(EVERYONE);
+        if is_everyone && !matches!(&reading, Reading::Acl(entries) if entries.is_for_all()) {
+            let detail = "the ACL \"everyone\" lets everybody in, in every cell: give the nodes another ACL";
+            return Err(ErrorCode::InvalidArgument.because(detail));
+        }
+        Ok(reading)
     }
 
     /// What such contents of such a node say.
     ///
     /// # Errors
-    /// `InvalidArgument`, if it is one of the files and they cannot be understood; or if they would leave no
-    /// principal in the ACL of those who run the cell.
+    /// `InvalidArgument`, if it is one of the files and they cannot be understood; if they would leave no
+    /// principal in the ACL of those who run the cell; or if they are another partition map than the cell's.
     pub fn read(&self, name: &Name, kind: NodeKind, contents: &Bytes) -> Result<Reading, Error> {
         let Some(places) = self.places.as_ref().filter(|_| kind == NodeKind::File) else {
             return Ok(Reading::Nothing);
@@ -148,6 +188,9 @@ impl System {
         }
         if *name == places.quotas {
             return Ok(Reading::Quotas(Quotas::parse(contents, name.namespace())?));
+        }
+        if *name == places.partitions {
+            places.check_map(contents)?;
         }
         if *name == places.proxies {
             hosts::parse(contents)?;

@@ -17,6 +17,7 @@ use super::*;
 
 mod access;
 mod clients;
+mod crossing;
 mod divergence;
 mod ephemeral;
 mod epochs;
@@ -159,8 +160,8 @@ impl World {
     }
 
     /// The contents of a file, as `admin` of session `by`; made if it is not there.
-    fn put(&mut self, by: u8, text: &str, contents: &'static str) -> Outcome {
-        let contents = Bytes::from_static(contents.as_bytes());
+    fn put(&mut self, by: u8, text: &str, contents: &str) -> Outcome {
+        let contents = Bytes::copy_from_slice(contents.as_bytes());
         if self.state.node(&name(text)).is_none() {
             return self.write(
                 who(by, "admin"),
@@ -219,6 +220,7 @@ fn client_write(speaker: Speaker, number: u64, settled_below: u64, write: Write)
         settled_below: RequestNumber(settled_below),
         principal: speaker.principal.into(),
         guard: None,
+        evidence: None,
         write,
     })
 }

@@ -9,6 +9,7 @@ use hasp_proto::node::{AclNames, NodeKind};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use super::node::Node;
+use super::roots::Roots;
 
 /// The least component that there can be: children are looked for from here on.
 const LEAST_COMPONENT: &str = " ";
@@ -28,18 +29,11 @@ impl Key {
     }
 }
 
-/// A directory whose node another cell holds, while this cell holds its children.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RootRecord {
-    /// What its children inherit.
-    pub acls: Arc<AclNames>,
-}
-
 /// All nodes of a cell.
 #[derive(Clone, Default, PartialEq)]
 pub struct Tree {
     nodes: RedBlackTreeMapSync<Key, Arc<Node>>,
-    roots: RedBlackTreeMapSync<Name, RootRecord>,
+    roots: Roots,
     /// Nodes whose lock has a lock-delay running.
     delayed: RedBlackTreeSetSync<Name>,
     /// Ephemeral nodes that nobody has open and that have no children.
@@ -97,9 +91,14 @@ impl Tree {
         self.nodes.iter().map(|(key, node)| (&key.name, &**node))
     }
 
-    /// All root records, by name.
-    pub fn roots(&self) -> impl Iterator<Item = (&Name, &RootRecord)> {
-        self.roots.iter()
+    /// Directories with a part in another cell.
+    pub const fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The same, for a change. No record may go whose directory has children here.
+    pub const fn roots_mut(&mut self) -> &mut Roots {
+        &mut self.roots
     }
 
     /// What a new node `name` would hang on.
@@ -133,16 +132,12 @@ impl Tree {
         }
     }
 
-    /// Puts a root record in.
-    pub fn insert_root(&mut self, name: &Name, root: RootRecord) {
-        self.roots.insert_mut(name.clone(), root);
-    }
-
     /// Takes a node out that has no children.
     pub fn remove(&mut self, name: &Name) {
         self.nodes.remove_mut(&Key::new(name));
         self.delayed.remove_mut(name);
         self.abandoned.remove_mut(name);
+        self.roots.forget_node(name);
         if let Some(parent) = name.parent() {
             self.note_opens(&parent);
         }
@@ -188,6 +183,7 @@ impl Tree {
     /// # Panics
     /// If it does not.
     pub fn check_invariants(&self, last_stamp: u64) {
+        self.roots.check_invariants();
         for (name, node) in self.iter() {
             let is_top = name.parent().is_none();
             assert!(

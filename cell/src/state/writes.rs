@@ -5,6 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hasp_proto::acl::ADMIN;
+use hasp_proto::crossing::Need;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{Generation, Instance, SessionId};
 use hasp_proto::limits::CONTENTS_BYTES_MAX;
@@ -12,7 +14,7 @@ use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, LockMode, NodeKind};
 
 use super::State;
-use super::access::{ADMIN, Access, check_acl_names};
+use super::access::{Access, Refusal, check_acl_names};
 use super::clients::{Admission, NodeHandle};
 use super::command::{ClientWrite, Create, Guard, Holder, Write};
 use super::lock::{Conflict, Grant, HolderId};
@@ -29,7 +31,7 @@ impl State {
         }
         let applied = match self.clients.admit(write) {
             Ok(Admission::New) => {
-                let outcome = self.write(write).unwrap_or_else(Outcome::Failed);
+                let outcome = self.write(write).unwrap_or_else(Outcome::from);
                 self.conclude(outcome)
             }
             Ok(Admission::Repeated(first)) => return first,
@@ -47,14 +49,14 @@ impl State {
         applied
     }
 
-    fn write(&mut self, asked: &ClientWrite) -> Result<Outcome, Error> {
+    fn write(&mut self, asked: &ClientWrite) -> Result<Outcome, Refusal> {
         if let Some(guard) = &asked.guard
             && !self.sequencer_stands(guard)
         {
             let Guard { name, lock_generation, .. } = guard;
             let detail =
                 format!("acquisition {lock_generation} of the lock of {name} does not stand any more");
-            return Err(ErrorCode::SequencerInvalid.because(detail));
+            return Err(ErrorCode::SequencerInvalid.because(detail).into());
         }
         match &asked.write {
             Write::Create(create) => self.create(asked, create),
@@ -63,7 +65,7 @@ impl State {
             }
             Write::Delete { holder } => self.delete(asked, holder),
             Write::Acquire { holder, mode } => self.acquire(asked, holder, *mode),
-            Write::Release { holder } => self.release(asked.session, holder),
+            Write::Release { holder } => Ok(self.release(asked.session, holder)?),
             Write::CloseHandle { holder } => Ok(self.close_handle(asked.session, holder)),
             Write::SetAcl { holder, acls, if_generation } => {
                 self.set_acl(asked, holder, acls, *if_generation)
@@ -72,7 +74,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, asked: &ClientWrite, create: &Create) -> Result<Outcome, Error> {
+    fn create(&mut self, asked: &ClientWrite, create: &Create) -> Result<Outcome, Refusal> {
         let Create { name, must, kind, contents, ephemeral, acls, r#use, relative_to } = create;
         check_contents(*kind, contents)?;
         if let Some(acls) = acls {
@@ -82,14 +84,17 @@ impl State {
         let opened_by = asked.number;
         if let Some(node) = self.tree.get(name) {
             if *must {
-                return Err(ErrorCode::AlreadyExists.because(format!("{name} exists")));
+                return Err(ErrorCode::AlreadyExists.because(format!("{name} exists")).into());
             }
             let handle = NodeHandle { name: name.clone(), instance: node.instance, opened_by };
             return self.open(asked, handle, (*r#use).into());
         }
         self.check_cell(name)?;
+        if let Some(parent) = name.parent() {
+            self.admit_root(&parent, asked.evidence.as_deref())?;
+        }
         let acls = self.acls_of_new(asked, name, acls.as_ref())?;
-        let reading = self.system.read(name, *kind, contents)?;
+        let reading = self.system.read_new(name, *kind, contents)?;
         if !self.system.is_beyond_quotas(name) {
             self.system.quotas().check_node(name, contents.len())?;
         }
@@ -115,18 +120,20 @@ impl State {
         asked: &ClientWrite,
         name: &Name,
         given: Option<&AclNames>,
-    ) -> Result<Arc<AclNames>, Error> {
+    ) -> Result<Arc<AclNames>, Refusal> {
         let (parent, inherited) = match self.tree.parent(name) {
             Parent::Directory(parent, acls) => (parent, acls),
             Parent::File => {
-                return Err(ErrorCode::NotADirectory.because(format!("the parent of {name} is a file")));
+                return Err(ErrorCode::NotADirectory
+                    .because(format!("the parent of {name} is a file"))
+                    .into());
             }
             Parent::Missing => {
                 let detail = format!("the parent directory of {name} does not exist");
-                return Err(ErrorCode::NotFound.because(detail));
+                return Err(ErrorCode::NotFound.because(detail).into());
             }
         };
-        self.system.acls().check(inherited, &parent, &asked.principal, Access::Write)?;
+        self.system.acls().check(inherited, &parent, asked.who(), Access::Write)?;
         Ok(given.map_or_else(|| inherited.clone(), |given| given.clone().into()))
     }
 
@@ -136,17 +143,17 @@ impl State {
         holder: &Holder,
         contents: &Bytes,
         if_generation: Option<Generation>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Refusal> {
         let Holder { name, .. } = holder;
         let node = self.held(asked, holder, Access::Write)?;
         if node.kind == NodeKind::Directory {
-            return Err(ErrorCode::InvalidArgument.because(format!("{name} is a directory")));
+            return Err(ErrorCode::InvalidArgument.because(format!("{name} is a directory")).into());
         }
         check_contents(node.kind, contents)?;
         let previous_generation = node.content_generation;
         check_generation("content", previous_generation, if_generation)?;
         let (from, to) = (node.contents.len(), contents.len());
-        let reading = self.system.read(name, node.kind, contents)?;
+        let reading = self.system.read_new(name, node.kind, contents)?;
         if !self.system.is_beyond_quotas(name) {
             self.system.quotas().check_resize(name, from, to)?;
         }
@@ -164,43 +171,52 @@ impl State {
         holder: &Holder,
         acls: &AclNames,
         if_generation: Option<Generation>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Refusal> {
         self.check_acl_names(acls)?;
         let node = self.held(asked, holder, Access::ChangeAcl)?;
         check_generation("ACL", node.acl_generation, if_generation)?;
         if self.system.is_protected(&holder.name) && acls.change != ADMIN {
             let detail =
                 format!("who may change the ACL names of {} stays in the ACL \"admin\"", holder.name);
-            return Err(ErrorCode::PermissionDenied.because(detail));
+            return Err(ErrorCode::PermissionDenied.because(detail).into());
         }
 
         let acl_generation = Generation(next(&mut self.stamp));
         let node = self.held_mut(holder);
         node.acls = acls.clone().into();
         node.acl_generation = acl_generation;
+        if self.has_children_elsewhere(&holder.name) {
+            self.tree.roots_mut().has_news(&holder.name, acl_generation);
+        }
         Ok(Outcome::AclSet { acl_generation })
     }
 
-    fn delete(&mut self, asked: &ClientWrite, holder: &Holder) -> Result<Outcome, Error> {
+    fn delete(&mut self, asked: &ClientWrite, holder: &Holder) -> Result<Outcome, Refusal> {
         let Holder { name, .. } = holder;
         self.held(asked, holder, Access::Write)?;
         if self.system.is_protected(name) {
-            let detail = format!("{name} cannot be deleted: without it nobody could do anything");
-            return Err(ErrorCode::PermissionDenied.because(detail));
+            let detail = format!("{name} cannot be deleted: the system goes by it");
+            return Err(ErrorCode::PermissionDenied.because(detail).into());
         }
         if self.has_rule(name) {
             let detail = format!("the partition map has a rule for {name}: a directory with a rule stays");
-            return Err(ErrorCode::NotEmpty.because(detail));
+            return Err(ErrorCode::NotEmpty.because(detail).into());
         }
         if self.has_children(name) {
-            return Err(ErrorCode::NotEmpty.because(format!("{name} has children")));
+            return Err(ErrorCode::NotEmpty.because(format!("{name} has children")).into());
+        }
+        if self.has_children_elsewhere(name) {
+            let seal = asked.evidence.as_ref().and_then(|evidence| evidence.seal);
+            if !seal.is_some_and(|ticket| self.tree.roots().counts(name, ticket)) {
+                return Err(Need::Seal { name: name.clone(), instance: holder.instance }.into());
+            }
         }
         // The deleter's own record waits for the answer.
         self.remove_node(name, Some(asked.session));
         Ok(Outcome::Deleted)
     }
 
-    fn acquire(&mut self, asked: &ClientWrite, holder: &Holder, mode: LockMode) -> Result<Outcome, Error> {
+    fn acquire(&mut self, asked: &ClientWrite, holder: &Holder, mode: LockMode) -> Result<Outcome, Refusal> {
         self.held(asked, holder, Access::Write)?;
         let id = HolderId { session: asked.session, opened_by: holder.opened_by };
         let node = self.tree.get_mut(&holder.name, holder.instance).expect("just looked at");
@@ -216,7 +232,9 @@ impl State {
             Err(Conflict::Held) => return Ok(Outcome::LockHeld),
             Err(Conflict::Delayed(longest)) => return Ok(Outcome::LockDelayed { longest }),
             Err(Conflict::HeldBySelf(held)) => {
-                return Err(ErrorCode::LockHeld.because(format!("this handle holds it already, {held:?}")));
+                return Err(ErrorCode::LockHeld
+                    .because(format!("this handle holds it already, {held:?}"))
+                    .into());
             }
         };
         let lock_generation = node.lock_generation;
@@ -271,15 +289,15 @@ impl State {
     }
 
     /// The node of a handle that is in use, if the ACL allows this.
-    fn held(&self, asked: &ClientWrite, holder: &Holder, access: Access) -> Result<&Node, Error> {
+    fn held(&self, asked: &ClientWrite, holder: &Holder, access: Access) -> Result<&Node, Refusal> {
         let Holder { name, instance, opened_by, .. } = holder;
         let Some(node) = self.tree.get(name).filter(|node| node.instance == *instance) else {
-            return Err(self.stale(holder));
+            return Err(self.stale(holder).into());
         };
         if !node.may_be_open(HolderId { session: asked.session, opened_by: *opened_by }) {
-            return Err(ErrorCode::StaleHandle.because(format!("the handle on {name} is closed")));
+            return Err(ErrorCode::StaleHandle.because(format!("the handle on {name} is closed")).into());
         }
-        self.system.acls().check(&node.acls, name, &asked.principal, access)?;
+        self.system.acls().check(&node.acls, name, asked.who(), access)?;
         Ok(node)
     }
 
@@ -327,9 +345,9 @@ impl State {
         Err(ErrorCode::WrongCell { map_version: genesis.map.version }.because(detail))
     }
 
-    /// Whether the partition map has a rule for exactly this name: a boundary, or the namespace's root.
+    /// Whether the partition map has a rule for exactly this name, plain or for the directories below it.
     fn has_rule(&self, name: &Name) -> bool {
-        self.genesis.as_ref().is_some_and(|genesis| genesis.map.rules().any(|(prefix, _)| prefix == name))
+        self.genesis.as_ref().is_some_and(|genesis| genesis.map.has_rule(name))
     }
 }
 

@@ -124,10 +124,13 @@ impl Handles {
         self.select(|handle| cell.is_none_or(|cell| handle.body.cell == *cell))
     }
 
-    /// Those of that cell (`None`: of any) that stand and are told of events.
+    /// Those that stand and are told of events by that cell (`None`: by any). Of the children of a directory it may be
+    /// another cell than that of its node which tells (`route-1`), and which one is not known here.
     pub(super) fn listening(&self, cell: Option<&CellName>) -> Vec<HandleNumber> {
         self.select(|handle| {
-            !handle.body.events.is_empty() && cell.is_none_or(|cell| handle.body.cell == *cell)
+            let is_of_children = !handle.body.events.of_children().is_empty();
+            let may_tell = |cell: &CellName| handle.body.cell == *cell || is_of_children;
+            !handle.body.events.is_empty() && cell.is_none_or(may_tell)
         })
     }
 

@@ -55,10 +55,14 @@ struct State {
 
 impl Host {
     pub async fn start(env: &Env, manner: Manner) -> Arc<Self> {
+        Self::start_at(env, manner, ADDRESS).await
+    }
+
+    pub async fn start_at(env: &Env, manner: Manner, address: &str) -> Arc<Self> {
         let host = Arc::new(Self { manner, state: Mutex::default() });
         let limits = Limits { items_max: 1_000, bytes_max: 1 << 20 };
         let service = HaspService::server(host.clone(), limits, &Profile::clients());
-        let listener = env.transport.listen(ADDRESS).await.expect("free");
+        let listener = env.transport.listen(address).await.expect("free");
         serve(&env.tasks, listener, Dispatch::new().with(service), Profile::clients());
         host
     }

@@ -5,6 +5,7 @@
 mod calls;
 mod host;
 mod kept;
+mod names;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,6 +23,8 @@ use crate::workload::Rates;
 const RAMP_SLACK: Duration = Duration::from_secs(120);
 /// How long operations under way, and the ends of sessions, may take.
 const FINISH: Duration = Duration::from_secs(120);
+/// How long sessions may take to stand elsewhere: beyond a lease and its grace period they are lost.
+const STANDING: Duration = Duration::from_secs(60);
 /// Between two looks at who stands where.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -52,11 +54,12 @@ pub struct Fate {
 }
 
 impl Crowd {
-    /// Writes the files that they use, and gets each client its session at one of the proxies.
+    /// Writes the files that they use, gets each client its session at one of the proxies, and lets them begin with their
+    /// operations.
     ///
     /// # Errors
     /// The service is not reached, a worker failed, or a client has no session.
-    pub async fn gather(bench: &Bench, clients: usize, rates: Rates) -> anyhow::Result<Self> {
+    pub async fn begin(bench: &Bench, clients: usize, rates: Rates) -> anyhow::Result<Self> {
         let targets = bench.system.proxy_addresses();
         let roots = cell_roots(bench.system.cells.len());
         let tree = TreeSpec::new(roots.iter().map(|root| format!("{root}/crowd")).collect(), clients);
@@ -82,15 +85,8 @@ impl Crowd {
         crew.ramped(deadline, |_| {}).await?;
         let opened = crew.progress().all.sessions.opened;
         ensure!(opened == clients as u64, "only {opened} of {clients} clients have a session");
+        crew.order(Order::Begin).await?;
         Ok(Self { crew, clients })
-    }
-
-    /// Lets them begin with their operations.
-    ///
-    /// # Errors
-    /// A worker does not listen.
-    pub async fn begin(&mut self) -> anyhow::Result<()> {
-        self.crew.order(Order::Begin).await
     }
 
     /// Listens to the workers for so long; gives how they stand then.
@@ -107,8 +103,8 @@ impl Crowd {
     /// A session that a proxy has welcomed is safe: its lease is that proxy's.
     ///
     /// # Errors
-    /// Not within `deadline`, or a worker failed.
-    pub async fn all_stand(&mut self, bench: &Bench, deadline: Duration) -> anyhow::Result<Duration> {
+    /// Not within a minute, or a worker failed.
+    pub async fn all_stand(&mut self, bench: &Bench) -> anyhow::Result<Duration> {
         let clock = &bench.env.clock;
         let began = clock.now();
         let mut reader = StatusReader::new(bench.env.clone());
@@ -121,8 +117,8 @@ impl Crowd {
                 return Ok(passed);
             }
             ensure!(
-                passed < deadline,
-                "after {deadline:?} the proxies had sessions of {standing} of {} clients",
+                passed < STANDING,
+                "after {STANDING:?} the proxies had sessions of {standing} of {} clients",
                 self.clients
             );
             self.listen(LOOK).await?;

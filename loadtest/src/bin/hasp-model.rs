@@ -4,7 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use hasp_loadtest::model::{Fills, Found, Limits, Omission, Order, Plan, Protocol, search, search_widely};
+use hasp_loadtest::model::{
+    Directories, Fills, Found, Limits, Omission, Order, Plan, Protocol, search, search_widely,
+};
 use hasp_rt::clock::{Clock as _, SystemClock};
 
 /// States that each omission gets to be seen.
@@ -25,7 +27,7 @@ struct Cli {
     /// Look at nothing more after so many minutes
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// Only that model: fills, cache, fail-over, tier, claims or once
+    /// Only that model: fills, directories, directories-large, cache, fail-over, tier, claims or once
     #[arg(long)]
     model: Option<String>,
     /// Leave that out of the protocol, and show what becomes of it
@@ -61,6 +63,9 @@ fn is_missed(omission: Omission, threads: usize) -> bool {
     let limits = Limits { states: OMISSION_STATES, time: OMISSION_TIME, threads };
     let found = match Plan::without(omission) {
         Some(plan) => search(&Protocol::new(plan), Order::Breadth, limits, |_| {}),
+        None if omission.is_of_directories() => {
+            search(&Directories::without(omission), Order::Breadth, limits, |_| {})
+        }
         None => search(&Fills::without(omission), Order::Breadth, limits, |_| {}),
     };
     println!("without what keeps {omission} from happening:");
@@ -77,6 +82,16 @@ fn keeps_its_promises(cli: &Cli) -> bool {
     let is_meant = |name: &str| cli.model.as_deref().is_none_or(|only| only == name);
     if is_meant("fills") {
         models.push(Box::new(|limits| search(&Fills::new(), Order::Depth, limits, progress("fills"))));
+    }
+    if is_meant("directories") {
+        models.push(Box::new(|limits| {
+            search(&Directories::new(), Order::Depth, limits, progress("directories"))
+        }));
+    }
+    if cli.model.as_deref() == Some("directories-large") {
+        models.push(Box::new(|limits| {
+            search(&Directories::large(), Order::Depth, limits, progress("directories-large"))
+        }));
     }
     for plan in Plan::all().into_iter().filter(|plan| is_meant(plan.name)) {
         models.push(Box::new(move |limits| {

@@ -23,11 +23,19 @@ pub enum Omission {
     ClaimNotAwaited,
     /// A write that is asked again has another number (P-ONCE).
     RetriedAnew,
+    /// A seal is taken back though the cell of the node goes by it still (`route-4`).
+    SealNotVoided,
+    /// What was said of a directory before it went still counts (`route-3`).
+    EvidenceNotVoided,
+    /// A directory is sealed without a look at its children (`route-4`).
+    ChildrenNotLookedFor,
+    /// A directory with its children elsewhere is deleted without a seal (`route-4`).
+    DeletedUnsealed,
 }
 
 impl Omission {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidationNotAwaited,
         Self::ClocksUnbounded,
         Self::LeaseFromReceipt,
@@ -37,6 +45,10 @@ impl Omission {
         Self::EpochShared,
         Self::ClaimNotAwaited,
         Self::RetriedAnew,
+        Self::SealNotVoided,
+        Self::EvidenceNotVoided,
+        Self::ChildrenNotLookedFor,
+        Self::DeletedUnsealed,
     ];
 
     /// As it is asked for.
@@ -51,7 +63,22 @@ impl Omission {
             Self::EpochShared => "epoch-shared",
             Self::ClaimNotAwaited => "claim-not-awaited",
             Self::RetriedAnew => "retried-anew",
+            Self::SealNotVoided => "seal-not-voided",
+            Self::EvidenceNotVoided => "evidence-not-voided",
+            Self::ChildrenNotLookedFor => "children-not-looked-for",
+            Self::DeletedUnsealed => "deleted-unsealed",
         }
+    }
+
+    /// Whether it is left out of [`Directories`](super::Directories).
+    pub const fn is_of_directories(self) -> bool {
+        matches!(
+            self,
+            Self::SealNotVoided
+                | Self::EvidenceNotVoided
+                | Self::ChildrenNotLookedFor
+                | Self::DeletedUnsealed
+        )
     }
 
     /// The one of that name.

@@ -172,7 +172,7 @@ impl Plan {
         vec![Self::cache(), Self::fail_over(), Self::tier(), Self::claims(), Self::once()]
     }
 
-    /// The world in which an omission shows soonest; `None` if it does not show where messages keep their order.
+    /// The world in which an omission shows soonest; `None` if it has a model of its own.
     pub fn without(omission: Omission) -> Option<Self> {
         let slow_reader = Self { slow: Links::Of(NodeId::Client(0)), ..Self::cache() };
         let plan = match omission {
@@ -216,7 +216,11 @@ impl Plan {
                 bounds: Bounds { calms: 1, ..Self::once().bounds },
                 ..Self::once()
             },
-            Omission::FloorForgotten => return None,
+            Omission::FloorForgotten
+            | Omission::SealNotVoided
+            | Omission::EvidenceNotVoided
+            | Omission::ChildrenNotLookedFor
+            | Omission::DeletedUnsealed => return None,
         };
         Some(Self { omission: Some(omission), ..plan })
     }

@@ -18,6 +18,9 @@ fn check_holds(plan: Plan, states: usize) {
 fn check_missed(omission: Omission) {
     let found = match Plan::without(omission) {
         Some(plan) => search(&Protocol::new(plan), Order::Breadth, limits(200_000), |_| {}),
+        None if omission.is_of_directories() => {
+            search(&Directories::without(omission), Order::Breadth, limits(200_000), |_| {})
+        }
         None => search(&Fills::without(omission), Order::Breadth, limits(200_000), |_| {}),
     };
 
@@ -99,6 +102,35 @@ fn a_claim_must_be_awaited() {
 #[test]
 fn a_write_that_is_asked_again_must_be_known_again() {
     check_missed(Omission::RetriedAnew);
+}
+
+#[test]
+fn whoever_creates_in_a_directory_while_another_deletes_it_no_child_is_without_it() {
+    let found = search(&Directories::small(), Order::Depth, limits(1_000_000), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    assert!(found.is_complete && found.missing.is_empty(), "{found:?}");
+    assert!(found.states > 1_000, "{found:?}");
+}
+
+#[test]
+fn a_seal_must_be_voided_before_it_is_taken_back() {
+    check_missed(Omission::SealNotVoided);
+}
+
+#[test]
+fn what_was_said_of_a_directory_before_it_went_must_be_void() {
+    check_missed(Omission::EvidenceNotVoided);
+}
+
+#[test]
+fn a_directory_must_be_sealed_only_without_children() {
+    check_missed(Omission::ChildrenNotLookedFor);
+}
+
+#[test]
+fn a_directory_must_be_deleted_only_by_a_seal() {
+    check_missed(Omission::DeletedUnsealed);
 }
 
 #[test]

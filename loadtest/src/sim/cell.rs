@@ -576,6 +576,13 @@ impl World {
         }
         self.history.truths.insert(name, truth);
         self.committed.insert(cell, known);
+        // What was broken stays so for a while: once is enough.
+        if self.plan.has_ring && self.broken.is_empty() {
+            let mut findings = super::check::Findings::default();
+            super::check::tree::check_across(self, &mut findings);
+            self.counts.checks += findings.checks;
+            broken.extend(findings.broken);
+        }
         for what in broken {
             self.break_promise(what);
         }

@@ -19,7 +19,8 @@ pub mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::history::History;
+use super::history::{History, Version};
+use super::script;
 use super::world::World;
 
 /// What was broken, in words, and how many things were compared.
@@ -81,5 +82,18 @@ fn count(world: &mut World) {
         let ephemeral: BTreeSet<_> =
             nodes.filter(|(stat, _)| stat.ephemeral).map(|(stat, _)| stat.instance).collect();
         world.counts.ephemeral += ephemeral.len() as u64;
+        for (name, versions) in &truth.versions {
+            let is_there = |version: &&Version| version.node.is_some();
+            let instances = versions.iter().filter_map(|version| version.node.as_ref());
+            let instances: BTreeSet<_> = instances.map(|(stat, _)| stat.instance).collect();
+            let parent = name.parent().filter(script::is_spread);
+            if parent.is_some_and(|parent| world.map.owner(&parent) != world.map.owner(name)) {
+                world.counts.split_children += instances.len() as u64;
+            }
+            if script::is_spread(name) && world.map.children_owner(name) != world.map.owner(name) {
+                let gone = versions.len() - versions.iter().filter(is_there).count();
+                world.counts.split_deletions += gone as u64;
+            }
+        }
     }
 }

@@ -90,7 +90,7 @@ const fn of_use(r#use: Use) -> u8 {
 impl World {
     /// An application that is about to start.
     pub fn new_client(&mut self, index: usize) -> Client {
-        let taste = Taste::draw(&mut self.random, index);
+        let mut taste = Taste::draw(&mut self.random, index);
         let goes_direct = self.plan.proxies == 0 || index % 4 == 3;
         let hosts = if goes_direct {
             Hosts::Cells(self.map.clone())
@@ -98,6 +98,13 @@ impl World {
             let known = self.plan.first_known..self.plan.proxies;
             Hosts::one(known.map(|at| NodeId::Proxy(at).address()).collect::<Vec<_>>())
         };
+        if goes_direct {
+            self.history.alone.insert(index);
+        }
+        if self.plan.has_ring && !goes_direct {
+            // Cells alone cannot say what becomes of these.
+            taste.spreads = *self.random.pick(self.plan.spreads);
+        }
         let principal = script::principal(index);
         let config = UpstreamConfig {
             begin: Begin::AtFirstUse,
@@ -328,9 +335,11 @@ impl World {
 
     fn open(&mut self, index: usize, step: &Step, name: Name, r#use: Use, contents: Bytes) {
         let is_child = name.parent().is_some_and(|parent| parent.component() == "d");
-        let kind = if name.component() == "d" { NodeKind::Directory } else { NodeKind::File };
+        let is_directory = name.component() == "d" || script::is_spread(&name);
+        let kind = if is_directory { NodeKind::Directory } else { NodeKind::File };
         let creates = match step {
             Step::Create(_, ephemeral) => Some(*ephemeral),
+            _ if script::is_of_ring(&name) => None,
             _ => (!is_child && r#use == Use::WriteAndLock || kind == NodeKind::Directory).then_some(false),
         };
         let contents = if kind == NodeKind::Directory { Bytes::new() } else { contents };
@@ -345,6 +354,7 @@ impl World {
         let keeps_lock = self.clients[index].taste.keeps_locks && name.component().starts_with('l');
         let told = self.clients[index].taste.events(&mut self.random);
         let kept = if keeps_lock { EventMask::of([EventKind::LockConflict]) } else { EventMask::NONE };
+
         let events = told.and(kept);
         let lock_delay = self.random.millis(0, 2_000);
         let open = Open { create, lock_delay, events, ..Open::existing(name.clone(), r#use) };

@@ -1,6 +1,6 @@
 //! What was asked, answered and told in a world, in true time, and what the cells' logs say was done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -255,6 +255,8 @@ pub struct History {
     pub heard: Vec<Heard>,
     /// What lock-delay was asked for with each handle.
     pub lock_delays: BTreeMap<HolderId, Duration>,
+    /// Clients that speak with cells, without a router between them.
+    pub alone: BTreeSet<usize>,
     /// By cell.
     pub truths: BTreeMap<CellName, Truth>,
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use hasp_cell::master::BatchId;
 use hasp_cell::state::{Command, LogEntry, State};
+use hasp_proto::crossing::{CrossOp, Root, SealTicket};
+use hasp_proto::error::ErrorCode;
 use hasp_proto::id::{Epoch, RequestNumber, SessionId};
-use hasp_proto::item::{ItemKind, ItemKinds};
+use hasp_proto::item::{Item, ItemKind, ItemKinds};
 use hasp_proto::name::Name;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Answer, Op, Reply};
@@ -21,10 +23,13 @@ use super::mutants::Mutant;
 use super::network::Way;
 use super::node::NodeId;
 use super::plan::REPLICAS;
+use super::script;
 use super::world::World;
 
 /// A number that is asked again gets this much more, by mistake.
 const ANEW: u64 = 1 << 40;
+/// Of a seal that nobody made. It is later than all others, so it counts.
+const FORGED: SealTicket = SealTicket(u64::MAX);
 /// How late a client hears of what was acknowledged for it.
 const UNHEARD: Duration = Duration::from_secs(2);
 /// By how much a proxy takes its leases for longer.
@@ -45,6 +50,10 @@ pub struct Mischief {
     floors: BTreeMap<(ConnectionId, Name), Position>,
     /// [`Mutant::NoFloor`]: what is read by which request.
     reads: BTreeMap<(ConnectionId, RequestNumber), Name>,
+    /// [`Mutant::RootFromMemory`]: of which directory it is asked by which request.
+    described: BTreeMap<(ConnectionId, RequestNumber), Name>,
+    /// [`Mutant::RootFromMemory`]: what was said of directories.
+    roots: BTreeMap<Name, Root>,
     /// [`Mutant::EndedByOldMaster`], [`Mutant::EpochShared`]: whose batch an entry of another's log is, by cell and
     /// number of entries with it.
     smuggled: BTreeMap<(usize, usize), (usize, BatchId)>,
@@ -74,6 +83,11 @@ impl World {
                     self.mischief.reads.insert((connection, request.number), body.name);
                 }
             }
+            Up::Request(request) if self.mutant == Some(Mutant::RootFromMemory) => {
+                if let Op::Cross(CrossOp::DescribeRoot(name)) = &request.op {
+                    self.mischief.described.insert((connection, request.number), name.clone());
+                }
+            }
             Up::Request(_) | Up::Acknowledge(_) | Up::Cancel(_) | Up::EndSession => {}
         }
     }
@@ -94,6 +108,20 @@ impl World {
                 Some(Up::Request(request))
             }
             (Some(Mutant::ClaimNotSent), Up::Request(request)) if matches!(request.op, Op::Claim) => {
+                let answer = Answer::plain(request.number, Ok(Reply::Noted));
+                self.send_down(connection, Down::Answer(answer));
+                None
+            }
+            (Some(Mutant::SealNotAsked), Up::Request(request))
+                if matches!(request.op, Op::Cross(CrossOp::Seal { .. })) =>
+            {
+                let answer = Answer::plain(request.number, Ok(Reply::Sealed(FORGED)));
+                self.send_down(connection, Down::Answer(answer));
+                None
+            }
+            (Some(Mutant::UnsealNotVoided), Up::Request(request))
+                if matches!(request.op, Op::Cross(CrossOp::VoidSeals { .. })) =>
+            {
                 let answer = Answer::plain(request.number, Ok(Reply::Noted));
                 self.send_down(connection, Down::Answer(answer));
                 None
@@ -174,6 +202,18 @@ impl World {
                 let items = items.into_iter().filter(|item| item.kind != ItemKind::Acl).collect();
                 Down::News { sequence, item: News::Invalidate { items, floor } }
             }
+            (
+                Some(Mutant::AclEvidenceKept),
+                Down::News { sequence, item: News::Invalidate { items, floor } },
+            ) if !is_client => {
+                // Decisions of the home cell itself are taken back.
+                let is_heard = |item: &Item| item.kind == ItemKind::Acl || !script::is_acl_file(&item.name);
+                let items = items.into_iter().filter(is_heard).collect();
+                Down::News { sequence, item: News::Invalidate { items, floor } }
+            }
+            (Some(Mutant::RootFromMemory), Down::Answer(answer)) => {
+                Down::Answer(self.remembered(connection, answer))
+            }
             (Some(Mutant::NoFloor), Down::News { sequence, item: News::Invalidate { items, floor } }) => {
                 for item in items.iter().filter(|item| item.kind == ItemKind::Data) {
                     self.mischief.floors.insert((connection, item.name.clone()), floor.clone());
@@ -184,6 +224,23 @@ impl World {
             (Some(Mutant::NoFloor), Down::Answer(answer)) => Down::Answer(self.filled(connection, answer)),
             (_, down) => down,
         }
+    }
+
+    /// A directory that is gone is said to be there, as it was.
+    fn remembered(&mut self, connection: ConnectionId, answer: Answer) -> Answer {
+        let Some(name) = self.mischief.described.remove(&(connection, answer.number)) else { return answer };
+        let known = self.mischief.roots.get(&name).cloned();
+        let result = match (answer.result, known, &answer.position) {
+            (Ok(Reply::Root(root)), ..) => {
+                self.mischief.roots.insert(name, root.clone());
+                Ok(Reply::Root(root))
+            }
+            (Err(error), Some(known), Some(as_of)) if error.code == ErrorCode::NotFound => {
+                Ok(Reply::Root(Root { as_of: as_of.clone(), ..known }))
+            }
+            (result, ..) => result,
+        };
+        Answer { result, ..answer }
     }
 
     /// What was read at or below a floor is let be cached, as if it had been asked for before.

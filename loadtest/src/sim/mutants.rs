@@ -49,11 +49,19 @@ pub enum Mutant {
     ProxyLeaseUnbound,
     /// Cells do not hear that a client has come to another proxy (`proxy-4`).
     ClaimNotSent,
+    /// A directory is taken to be sealed although the cell of its children was not asked (`route-4`).
+    SealNotAsked,
+    /// A seal is taken back although the cell of the directory goes by it still (`route-4`).
+    UnsealNotVoided,
+    /// What a directory was is said of it as if it were so still, though it is gone (`route-3`).
+    RootFromMemory,
+    /// Routers do not hear that an ACL is taken back, and vouch for what it was (`route-5`).
+    AclEvidenceKept,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 26] = [
         Self::AcknowledgedUnheard,
         Self::InvalidationLost,
         Self::NoFloor,
@@ -76,6 +84,10 @@ impl Mutant {
         Self::ProxyAcknowledgesEarly,
         Self::ProxyLeaseUnbound,
         Self::ClaimNotSent,
+        Self::SealNotAsked,
+        Self::UnsealNotVoided,
+        Self::RootFromMemory,
+        Self::AclEvidenceKept,
     ];
 
     /// The promise that it breaks, and that must be seen to be broken.
@@ -100,13 +112,23 @@ impl Mutant {
             Self::RetriedAnew => "P-ONCE",
             Self::GenerationReset => "P-SEQ",
             Self::EventBeforeAction | Self::EventUnheard => "P-EVENT",
-            Self::AclPastRevocation => "P-ACL",
+            Self::AclPastRevocation | Self::AclEvidenceKept => "P-ACL",
+            Self::SealNotAsked | Self::UnsealNotVoided | Self::RootFromMemory => "P-TREE",
         }
     }
 
     /// Whether there have to be proxies for it to show.
     pub const fn is_of_proxies(self) -> bool {
-        matches!(self, Self::ProxyAcknowledgesEarly | Self::ProxyLeaseUnbound | Self::ClaimNotSent)
+        matches!(
+            self,
+            Self::ProxyAcknowledgesEarly
+                | Self::ProxyLeaseUnbound
+                | Self::ClaimNotSent
+                | Self::SealNotAsked
+                | Self::UnsealNotVoided
+                | Self::RootFromMemory
+                | Self::AclEvidenceKept
+        )
     }
 
     /// Whether logs may lose what was committed: the world mends its records then instead of giving up.

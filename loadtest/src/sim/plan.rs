@@ -57,6 +57,10 @@ pub struct Plan {
     pub proxies: usize,
     /// So many of them, the first, are before the others; 0: all are before the cells.
     pub upper: usize,
+    /// Directories are spread over two cells by a ring.
+    pub has_ring: bool,
+    /// Of a thousand steps of an application so many are about these, one of them for each application.
+    pub spreads: &'static [u64],
     /// The first proxy that applications know.
     pub first_known: usize,
     /// Applications.
@@ -69,6 +73,8 @@ pub struct Plan {
     pub timing: Timing,
     /// Of a thousand messages so many take long, and how many milliseconds at most.
     pub slow: (u64, u64),
+    /// Whenever the first proxy goes by a seal, what it sends to that cell arrives so much later.
+    pub late_seals: Duration,
     /// What goes wrong.
     pub faults: Vec<(Moment, Fault)>,
 }
@@ -92,12 +98,15 @@ impl Plan {
             cells,
             proxies,
             upper,
+            has_ring: false,
+            spreads: &[0, 150, 500],
             first_known,
             clients,
             lease,
             grace,
             timing,
             slow,
+            late_seals: Duration::ZERO,
             faults: Vec::new(),
         };
         match setting.stage {
@@ -106,6 +115,7 @@ impl Plan {
                 let pace = *random.pick(&[0, 5_000, 2_000, 700]);
                 let kinds: Vec<usize> = (0..KINDS).filter(|_| random.chance(500)).collect();
                 plan.faults = faults(random, &plan, pace, &kinds);
+                plan.has_ring = cells > 1 && proxies > 0 && random.chance(700);
             }
         }
         plan

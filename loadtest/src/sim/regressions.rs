@@ -12,7 +12,7 @@ pub struct Regression {
     pub seed: u64,
     /// What else is asked of it.
     pub setting: Setting,
-    /// The promise that was broken in it.
+    /// What was broken in it: a promise, or that everybody gets on.
     pub promise: &'static str,
     /// What it showed.
     pub showed: &'static str,
@@ -25,6 +25,21 @@ const fn with_proxies(seed: u64, promise: &'static str, showed: &'static str) ->
 
 /// All of them.
 pub const ALL: &[Regression] = &[
+    with_proxies(
+        820_148,
+        "P-EVENT",
+        "that a directory is gone was told while another cell was asked to tell of its children: nobody heard of it",
+    ),
+    with_proxies(
+        830_715,
+        "P-ACL",
+        "a directory was said to be open as of a later position, where its client was not allowed to have it",
+    ),
+    with_proxies(
+        830_781,
+        "progress",
+        "a step in another cell was asked under its request's own number, and met the answer that was kept: for ever",
+    ),
     with_proxies(
         185,
         "P-LIN",
@@ -51,6 +66,31 @@ pub const ALL: &[Regression] = &[
         "P-LEASE",
         "a proxy ended a client at all cells as soon as it heard that one of them had given it up, before the client did",
     ),
+    with_proxies(
+        800_021,
+        "progress",
+        "the word of a cell that it has given a client up reached the proxy below another as \"try again\", for ever",
+    ),
+    with_proxies(
+        800_067,
+        "P-EVENT",
+        "what a lower proxy said late of a client that was at the upper one by then ended that client's subscriptions",
+    ),
+    with_proxies(
+        800_448,
+        "P-LEASE",
+        "behind one host for two cells, leases below were extended before the second cell's lapse was dealt with",
+    ),
+    with_proxies(
+        800_701,
+        "P-LEASE",
+        "a proxy answered a claim as noted although it had no session with the cell, and the client was ended there",
+    ),
+    with_proxies(
+        800_840,
+        "P-EVENT",
+        "the end of a session that a client had left at an upper proxy ended the subscriptions that it had through a lower one",
+    ),
 ];
 
 #[cfg(test)]
@@ -63,8 +103,7 @@ mod tests {
         for Regression { seed, setting, promise, showed } in ALL {
             let verdict = run(*seed, *setting, false);
 
-            let again = verdict.broken.iter().find(|broken| broken.contains(&format!("{promise}:")));
-            assert_eq!(again, None, "seed {seed} showed: {showed}");
+            assert_eq!(verdict.broken, [""; 0], "seed {seed} broke {promise}: {showed}");
         }
     }
 }

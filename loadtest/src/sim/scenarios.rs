@@ -84,6 +84,22 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
                 Fault::Cut(client, proxy, true, random.millis(2_000, 8_000))
             });
         }
+        Mutant::SealNotAsked | Mutant::RootFromMemory => {
+            spread(plan, &[900]);
+            plan.slow = (0, 50);
+            plan.faults = faults(random, plan, 5_000, &every_kind);
+        }
+        Mutant::UnsealNotVoided => {
+            spread(plan, &[900]);
+            (plan.lease, plan.slow) = (USUAL, (0, 50));
+            plan.late_seals = Duration::from_secs(1);
+            plan.faults = faults(random, plan, 5_000, &every_kind);
+        }
+        Mutant::AclEvidenceKept => {
+            spread(plan, &[200]);
+            plan.slow = (0, 50);
+            plan.faults = faults(random, plan, 5_000, &every_kind);
+        }
         Mutant::FailOverUnheard => {
             (plan.cells, plan.clients, plan.lease, plan.slow) = (1, 10, USUAL, (0, 50));
             let gap = (2_000, 6_000);
@@ -104,6 +120,12 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
         | Mutant::FastMasterClock
         | Mutant::GenerationReset => plan.faults = faults(random, plan, 700, &every_kind),
     }
+}
+
+/// Many are busy with directories in two cells, through two routers, each as eagerly as one of these.
+const fn spread(plan: &mut Plan, spreads: &'static [u64]) {
+    (plan.cells, plan.proxies, plan.clients) = (2, 2, 12);
+    (plan.has_ring, plan.spreads) = (true, spreads);
 }
 
 /// The same every so many seconds.

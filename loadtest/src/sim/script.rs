@@ -20,6 +20,10 @@ pub const LOCKS: usize = 2;
 pub const GUARDED: usize = 2;
 /// ACL files, of the first cell only: others know none but those that are built in.
 pub const ACLS: usize = 2;
+/// Directories below the ring, whose children may be in another cell than their node.
+pub const SPREAD: usize = 4;
+/// Children of each of these.
+const SPREAD_CHILDREN: usize = 2;
 /// Principals besides `admin`.
 const USERS: usize = 3;
 /// Who everybody is.
@@ -89,6 +93,30 @@ pub fn of_cell(cell: usize) -> Names {
     }
 }
 
+/// The rule of the ring: what is below each directory in `/ls/dev/r` is of one cell or the other.
+pub const RING: (&str, &str) = ("/ls/dev/r/*", "a b");
+
+/// The directories in the ring, which come and go, each with its children, which do too.
+pub fn spread() -> Vec<(Name, Vec<Name>)> {
+    let directory = |at| Name::parse(&format!("/ls/dev/r/g{at}")).expect("a good name");
+    let child = |directory: &Name, at| directory.child(&format!("c{at}")).expect("a good name");
+    let with_children = |directory: Name| {
+        let children = (0..SPREAD_CHILDREN).map(|at| child(&directory, at)).collect();
+        (directory, children)
+    };
+    (0..SPREAD).map(directory).map(with_children).collect()
+}
+
+/// Whether it is a directory in the ring.
+pub fn is_spread(name: &Name) -> bool {
+    name.depth() == 4 && name.parent().is_some_and(|parent| parent.component() == "r")
+}
+
+/// Whether it is, or is a child of one.
+pub fn is_of_ring(name: &Name) -> bool {
+    is_spread(name) || name.parent().is_some_and(|parent| is_spread(&parent))
+}
+
 /// As whom an application acts.
 pub fn principal(client: usize) -> String {
     if client == 0 { ADMIN.to_owned() } else { format!("user{}", client % USERS) }
@@ -124,12 +152,14 @@ pub fn open_to_all() -> AclNames {
 }
 
 /// All names that scripts know.
-pub fn names(cells: usize) -> Vec<Name> {
+pub fn names(cells: usize, has_ring: bool) -> Vec<Name> {
     let of = |cell| {
         let Names { files, directory, children, locks, guarded, acls } = of_cell(cell);
         files.into_iter().chain([directory]).chain(children).chain(locks).chain(guarded).chain(acls)
     };
-    (0..cells).flat_map(of).collect()
+    let ring = spread().into_iter().filter(|_| has_ring);
+    let ring = ring.flat_map(|(directory, children)| std::iter::once(directory).chain(children));
+    (0..cells).flat_map(of).chain(ring).collect()
 }
 
 /// Contents that nobody else writes.
@@ -166,6 +196,8 @@ pub struct Taste {
     pub listens: u64,
     /// It may write ACL files.
     pub is_admin: bool,
+    /// Of a thousand steps so many are about directories in the ring.
+    pub spreads: u64,
 }
 
 impl Taste {
@@ -179,6 +211,7 @@ impl Taste {
             keeps_locks: random.chance(300),
             listens: *random.pick(&[0, 300, 700]),
             is_admin: principal(client) == ADMIN,
+            spreads: 0,
         }
     }
 
@@ -193,6 +226,9 @@ impl Taste {
 
     /// The next step; `holds` is a lock that is held.
     pub fn next(&self, random: &mut Random, cells: usize, holds: Option<&Name>) -> Step {
+        if self.spreads > 0 && random.chance(self.spreads) {
+            return of_ring(random);
+        }
         let names = of_cell(random.index(cells));
         if self.is_admin && random.chance(150) {
             let file = random.pick(&of_cell(0).acls).clone();
@@ -215,6 +251,23 @@ impl Taste {
             (None, 1) => Step::Acquire(lock, LockMode::Shared),
             (None, _) => Step::Acquire(lock, LockMode::Exclusive),
         }
+    }
+}
+
+/// Directories go while children come.
+fn of_ring(random: &mut Random) -> Step {
+    let (directory, children) = random.pick(&spread()).clone();
+    let child = random.pick(&children).clone();
+    match random.index(16) {
+        0..=2 => Step::Create(directory, random.chance(300)),
+        3..=5 => Step::Delete(directory),
+        6..=8 => Step::Create(child, random.chance(250)),
+        9 | 10 => Step::Delete(child),
+        11 => Step::Write(child),
+        12 => Step::Read(child),
+        13 => Step::List(directory),
+        14 => Step::Stat(directory),
+        _ => Step::SetAcl(directory, acl_names(random)),
     }
 }
 

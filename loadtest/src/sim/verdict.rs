@@ -10,6 +10,8 @@ const WORLDS_MIN: u64 = 500;
 pub struct Counts {
     /// Worlds.
     pub worlds: u64,
+    /// Those with proxies, among which are all that have directories in two cells.
+    pub routed: u64,
     /// Replicas, proxies and clients that crashed.
     pub crashes: u64,
     /// Other faults: pauses, cuts, resets, hand-overs.
@@ -36,6 +38,10 @@ pub struct Counts {
     pub acl_changes: u64,
     /// Calls refused for want of rights.
     pub denials: u64,
+    /// Nodes created in directories that are in another cell than they are.
+    pub split_children: u64,
+    /// Directories deleted whose children are in another cell.
+    pub split_deletions: u64,
     /// Ephemeral nodes that came and went, or are there.
     pub ephemeral: u64,
     /// Things that were compared with what they had to be.
@@ -46,6 +52,7 @@ impl Counts {
     /// Adds another's.
     pub const fn add(&mut self, other: &Self) {
         self.worlds += other.worlds;
+        self.routed += other.routed;
         self.crashes += other.crashes;
         self.other_faults += other.other_faults;
         self.elections += other.elections;
@@ -59,6 +66,8 @@ impl Counts {
         self.events += other.events;
         self.acl_changes += other.acl_changes;
         self.denials += other.denials;
+        self.split_children += other.split_children;
+        self.split_deletions += other.split_deletions;
         self.ephemeral += other.ephemeral;
         self.checks += other.checks;
     }
@@ -80,14 +89,20 @@ impl Counts {
             ("denials", self.denials, 5_000),
             ("ephemeral nodes", self.ephemeral, 1_000),
         ];
+        let wanted_of_routed = [
+            ("children in split directories", self.split_children, 500),
+            ("split directories deleted", self.split_deletions, 120),
+        ];
         if self.worlds < WORLDS_MIN {
             return Vec::new();
         }
+        let of = |worlds: u64| move |(what, count, wanted)| (what, count, wanted * worlds / 1_000);
+        let all = wanted.into_iter().map(of(self.worlds));
+        let all = all.chain(wanted_of_routed.into_iter().map(of(self.routed)));
         let few = |(what, count, wanted): (&str, u64, u64)| {
-            let wanted = wanted * self.worlds / 1_000;
             (count < wanted).then(|| format!("{count} {what} of {wanted}"))
         };
-        wanted.into_iter().filter_map(few).collect()
+        all.filter_map(few).collect()
     }
 }
 
@@ -99,6 +114,8 @@ impl fmt::Display for Counts {
         write!(f, "{} reads by views of proxies, ", self.viewed_reads)?;
         write!(f, "{} locks, {} handed over, {} lost, ", self.locks, self.hand_overs, self.locks_lost)?;
         write!(f, "{} events, {} changes of ACLs, ", self.events, self.acl_changes)?;
+        write!(f, "{} children in split directories, ", self.split_children)?;
+        write!(f, "{} split directories deleted, ", self.split_deletions)?;
         write!(f, "{} denials, {} ephemeral nodes, {} checks", self.denials, self.ephemeral, self.checks)
     }
 }
@@ -122,11 +139,11 @@ pub struct Verdict {
 mod tests {
     use super::*;
 
-    const WANTED: usize = 12;
+    const WANTED: usize = 14;
 
     #[test]
     fn many_worlds_in_which_little_happened_are_told_from_those_in_which_much_did() {
-        let mut busy = Counts { worlds: 500, ..Counts::default() };
+        let mut busy = Counts { worlds: 500, routed: 500, ..Counts::default() };
         assert_eq!(busy.too_few().len(), WANTED);
 
         for figure in [
@@ -141,6 +158,8 @@ mod tests {
             &mut busy.events,
             &mut busy.acl_changes,
             &mut busy.denials,
+            &mut busy.split_children,
+            &mut busy.split_deletions,
             &mut busy.ephemeral,
         ] {
             *figure = 35_000;

@@ -12,6 +12,7 @@ use super::clock::Moment;
 use super::happening::{Happening, Item};
 use super::network::Way;
 use super::node::NodeId;
+use super::plan::HEALED;
 use super::world::World;
 
 impl World {
@@ -46,7 +47,20 @@ impl World {
             self.claims.insert(hello.key.id(), hello.claim);
         }
         self.noted_up(connection, holder, &up);
+        if self.is_late(holder, &up)
+            && let Some(host) = self.network.get(connection).map(|it| it.host)
+        {
+            self.network.cut(holder, host, (self.now + self.plan.late_seals).min(HEALED));
+        }
         self.put(connection, Way::Up, Item::Up(up));
+    }
+
+    /// Whether it is a request that goes by a seal and that is held up in this world.
+    fn is_late(&self, holder: NodeId, up: &Up) -> bool {
+        let Up::Request(request) = up else { return false };
+        let evidence = request.on_behalf.as_ref().and_then(|client| client.evidence.as_ref());
+        let is_by_seal = evidence.is_some_and(|evidence| evidence.seal.is_some());
+        is_by_seal && holder == NodeId::Proxy(0) && !self.plan.late_seals.is_zero() && !self.is_healed()
     }
 
     /// Something goes down.

@@ -99,6 +99,7 @@ pub fn run(seed: u64, setting: Setting, is_told: bool) -> Verdict {
     check_all(&mut world);
     world.check_trouble();
     world.counts.worlds = 1;
+    world.counts.routed = u64::from(world.plan.proxies > 0);
     let World { broken, counts, story, .. } = world;
     Verdict { seed, broken, counts, fingerprint: story.fingerprint(), story: story.into_lines() }
 }
@@ -113,10 +114,10 @@ impl World {
             |cell: usize| (0..REPLICAS).map(move |at| NodeId::Replica(cell * REPLICAS + at).address());
         let addresses =
             cells.iter().enumerate().map(|(at, cell)| (cell.clone(), hosts(at).collect())).collect();
-        let rules: &[(&str, &str)] =
-            if plan.cells > 1 { &[("/ls/dev", "a"), ("/ls/dev/b", "b")] } else { &[("/ls/dev", "a")] };
-        let map = PartitionMap::new(1, "dev", rules.iter().copied(), addresses).expect("a good map");
-        let names = script::names(plan.cells);
+        let rules = [("/ls/dev", "a")].into_iter().chain((plan.cells > 1).then_some(("/ls/dev/b", "b")));
+        let rules = rules.chain(plan.has_ring.then_some(script::RING));
+        let map = PartitionMap::new(1, "dev", rules, addresses).expect("a good map");
+        let names = script::names(plan.cells, plan.has_ring);
         let truths = cells.iter().map(|cell| (cell.clone(), Truth::of(&names))).collect();
         Self {
             now: Moment::default(),

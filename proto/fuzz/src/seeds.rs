@@ -1,5 +1,6 @@
 //! Inputs that corpora begin with: one of everything that a target takes.
 
+mod crossing;
 mod disk;
 mod log;
 mod messages;
@@ -36,6 +37,14 @@ pub fn of(target: &Target) -> Vec<Input> {
             ("none", b"# none\n".to_vec()),
             ("both", b"/ls/dev nodes=8 bytes=1000\n/ls/dev/x bytes=0\n".to_vec()),
             ("one", b"  /ls/dev/b nodes=18446744073709551615 # much\n".to_vec()),
+        ],
+        "partition-file" => vec![
+            ("one", b"version 1\n/ls/dev a\ncell a\n".to_vec()),
+            (
+                "ring",
+                b"# ours\nversion 2\n/ls/dev a\n/ls/dev/x b # b's\n/ls/dev/x/* a,b\ncell a h:1,h:2\ncell b h:1\n".to_vec(),
+            ),
+            ("quoted", b"version 3\n/ls/dev a\n\"/ls/dev/a \\\"b/*\" b a\ncell a\ncell b\n".to_vec()),
         ],
         other => panic!("no seeds for {other}"),
     };

@@ -66,5 +66,14 @@ pub static ALL: &[Target] = &[
         ]),
         fresh: 300,
     },
+    Target {
+        name: "partition-file",
+        run: names::partition_file,
+        shape: Shape::Text(&[
+            "version ", "1", "/ls/dev", "/x", "/*", " a", " b", ",", "cell ", "h:1", "\"", "\\", "#", "\n",
+            " ", "\u{a0}",
+        ]),
+        fresh: 3_000,
+    },
     Target { name: "name", run: names::name, shape: NAME_WORDS, fresh: 3_000 },
 ];

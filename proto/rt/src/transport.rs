@@ -100,6 +100,19 @@ impl Transport for TcpTransport {
     }
 }
 
+/// The hosts that an address stands for, by what was found for it.
+fn hosts_of(address: &str, mut found: Vec<SocketAddr>) -> Vec<String> {
+    found.sort_unstable();
+    found.dedup();
+    let of_four = found.iter().filter(|peer| peer.is_ipv4()).count();
+    // A name of one host, which may have an address of each kind, stays a name: it may stand for another when it is
+    // connected to.
+    if of_four.max(found.len() - of_four) <= 1 {
+        return vec![address.to_owned()];
+    }
+    found.iter().map(SocketAddr::to_string).collect()
+}
+
 /// Says in the error itself what was tried where: it is often all that an operator sees.
 fn at(verb: &str, address: &str, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{verb} {address}: {error}"))
@@ -124,16 +137,7 @@ mod tcp {
     }
 
     pub(super) async fn resolve(address: &str) -> io::Result<Vec<String>> {
-        let mut found: Vec<SocketAddr> = lookup_host(address).await?.collect();
-        found.sort_unstable();
-        found.dedup();
-        let of_four = found.iter().filter(|peer| peer.is_ipv4()).count();
-        // A name of one host, which may have an address of each kind, stays a name: it may stand for another when it
-        // is connected to.
-        if of_four.max(found.len() - of_four) <= 1 {
-            return Ok(vec![address.to_owned()]);
-        }
-        Ok(found.iter().map(SocketAddr::to_string).collect())
+        Ok(super::hosts_of(address, lookup_host(address).await?.collect()))
     }
 
     async fn connect_one(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
@@ -243,6 +247,33 @@ mod tests {
         let error = transport.connect(&address).await.err().unwrap();
 
         assert!(error.to_string().contains(&address), "{error}");
+    }
+
+    #[test]
+    fn a_name_of_several_hosts_is_their_addresses_and_that_of_one_stays_a_name() {
+        let check = |found: &[&str], hosts: &[&str]| {
+            let found = found.iter().map(|peer| peer.parse().unwrap()).collect();
+            assert_eq!(hosts_of("proxies:7001", found), hosts);
+        };
+        check(&[], &["proxies:7001"]);
+        check(&["10.0.0.1:7001"], &["proxies:7001"]);
+        check(&["10.0.0.1:7001", "10.0.0.1:7001"], &["proxies:7001"]);
+        check(&["[fd00::1]:7001", "10.0.0.1:7001"], &["proxies:7001"]);
+        check(&["10.0.0.2:7001", "10.0.0.1:7001"], &["10.0.0.1:7001", "10.0.0.2:7001"]);
+        check(
+            &["[fd00::2]:7001", "[fd00::1]:7001", "10.0.0.1:7001"],
+            &["10.0.0.1:7001", "[fd00::1]:7001", "[fd00::2]:7001"],
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_stands_for_itself_and_what_cannot_be_looked_up_is_an_error_that_names_it() {
+        let transport = TcpTransport::new();
+        assert_eq!(transport.resolve("127.0.0.1:7001").await.unwrap(), ["127.0.0.1:7001"]);
+
+        let error = transport.resolve("proxies:none").await.err().unwrap();
+
+        assert!(error.to_string().starts_with("look up proxies:none: "), "{error}");
     }
 
     #[tokio::test]

@@ -87,7 +87,7 @@ impl Link {
     /// The list of targets is about to be another one than `old`: what is under way goes on, and the first of the new ones
     /// is next.
     pub(super) fn retarget(&mut self, old: &[String]) {
-        if self.any().is_some() && self.redirect.is_none() {
+        if self.any().is_some() {
             self.redirect = Some(self.target(old).to_owned());
         }
         self.next = 0;
@@ -264,5 +264,56 @@ mod tests {
         link.failed(now, 3);
         link.connect(now);
         assert_eq!(link.deadline(), Some(now + CONNECT_PATIENCE), "as if nothing had been");
+    }
+    fn list<const N: usize>(targets: [&str; N]) -> Vec<String> {
+        targets.map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn a_connection_keeps_its_host_when_the_list_changes_and_the_first_of_the_new_one_is_next() {
+        let (old, new) = (list(["a", "b", "c"]), list(["d", "e"]));
+        let mut link = Link::new(7);
+        link.connect(t(0));
+        link.failed(t(100), 3);
+        let attempt = link.connect(t(200));
+        assert_eq!(link.target(&old), "b");
+        assert!(link.greet(t(300), attempt));
+        link.welcomed(attempt).expect("it was greeting");
+
+        link.retarget(&old);
+        assert_eq!(link.target(&new), "b", "it speaks with that one still");
+        link.retarget(&new);
+        assert_eq!(link.target(&old), "b", "whatever the list says meanwhile");
+        link.failed(t(400), 2);
+
+        assert_eq!(link.target(&new), "d");
+    }
+
+    #[test]
+    fn who_is_not_connected_begins_with_the_first_of_a_new_list() {
+        let (old, new) = (list(["a", "b", "c"]), list(["d", "e"]));
+        let mut link = Link::new(7);
+        link.connect(t(0));
+        link.failed(t(100), 3);
+        assert_eq!(link.target(&old), "b");
+
+        link.retarget(&old);
+
+        assert_eq!(link.target(&new), "d");
+    }
+
+    #[test]
+    fn who_was_sent_to_the_master_goes_there_before_it_takes_up_a_new_list() {
+        let (old, new) = (list(["a", "b"]), list(["d", "e"]));
+        let mut link = Link::new(7);
+        link.connect(t(0));
+        link.redirected(t(100), "m".into(), 2);
+
+        link.retarget(&old);
+        assert_eq!(link.target(&new), "m");
+        link.connect(t(100));
+        link.failed(t(200), 2);
+
+        assert_eq!(link.target(&new), "d");
     }
 }

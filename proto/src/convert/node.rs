@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Malformed, malformed};
 use crate::error::{Error, ErrorCode};
 use crate::id::{CellName, Epoch, Generation, Instance};
+use crate::name::Name;
 use crate::node::{AclNames, Child, LockMode, NodeKind, Stat};
-use crate::partition::{MapError, PartitionMap};
+use crate::partition::{Draft, MapError, PartitionMap, Prefix};
 use crate::position::Position;
 use crate::time::micros;
 use crate::wire::v1;
@@ -214,6 +215,7 @@ impl TryFrom<v1::Error> for Error {
 
 /// The map as a message.
 pub fn map_to_wire(map: &PartitionMap) -> v1::PartitionMap {
+    let texts = |cells: &[CellName]| cells.iter().map(CellName::to_string).collect();
     v1::PartitionMap {
         version: map.version,
         namespace: map.namespace.clone(),
@@ -226,6 +228,10 @@ pub fn map_to_wire(map: &PartitionMap) -> v1::PartitionMap {
             .iter()
             .map(|(cell, replicas)| v1::CellAddresses { cell: cell.to_string(), replicas: replicas.clone() })
             .collect(),
+        rings: map
+            .rings()
+            .map(|(name, ring)| v1::PartitionRing { directory: name.to_string(), cells: texts(ring.cells()) })
+            .collect(),
     }
 }
 
@@ -234,10 +240,70 @@ pub fn map_to_wire(map: &PartitionMap) -> v1::PartitionMap {
 /// # Errors
 /// What is wrong with its rules.
 pub fn map_from_wire(map: &v1::PartitionMap) -> Result<PartitionMap, MapError> {
-    PartitionMap::new(
-        map.version,
-        &map.namespace,
-        map.rules.iter().map(|rule| (rule.prefix.as_str(), rule.cell.as_str())),
-        map.cells.iter().map(|cell| (CellName::new(&cell.cell), cell.replicas.clone())).collect(),
-    )
+    let cells = map.cells.iter().map(|cell| (CellName::new(&cell.cell), cell.replicas.clone())).collect();
+    let mut draft = Draft::new(&map.namespace, cells)?;
+    for rule in &map.rules {
+        draft.add(&Prefix::Below(directory(&rule.prefix)?), [rule.cell.as_str()])?;
+    }
+    for ring in &map.rings {
+        draft.add(&Prefix::Ring(directory(&ring.directory)?), ring.cells.iter().map(String::as_str))?;
+    }
+    draft.finish(map.version)
+}
+
+fn directory(text: &str) -> Result<Name, MapError> {
+    Name::parse(text).map_err(|source| MapError::Prefix { prefix: text.into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    fn map(rules: &[(&str, &str)]) -> PartitionMap {
+        let cells = [("a", "h:1"), ("b", "h:2")];
+        let cells = cells.map(|(cell, address)| (CellName::new(cell), vec![address.to_owned()]));
+        PartitionMap::new(3, "dev", rules.iter().copied(), cells.into()).expect("a good map")
+    }
+
+    #[test]
+    fn a_map_travels_with_its_rings() {
+        let map = map(&[("/ls/dev", "a"), ("/ls/dev/b", "b"), ("/ls/dev/users/*", "b a")]);
+
+        assert_eq!(map_from_wire(&map_to_wire(&map)), Ok(map));
+    }
+
+    #[test]
+    fn a_map_from_before_there_were_rings_is_read() {
+        // version 3, namespace "dev", rule "/ls/dev" -> "a", cell "a" at "h:1", cell "b" at "h:2".
+        let old: &[u8] = b"\x08\x03\x12\x03dev\x1a\x0c\x0a\x07/ls/dev\x12\x01a\x22\x08\x0a\x01a\x12\x03h:1\x22\x08\x0a\x01b\x12\x03h:2";
+
+        let read = map_from_wire(&v1::PartitionMap::decode(old).expect("a message"));
+
+        assert_eq!(read, Ok(map(&[("/ls/dev", "a")])));
+        assert_eq!(map_to_wire(&map(&[("/ls/dev", "a")])).encode_to_vec(), old);
+    }
+
+    #[test]
+    fn rings_from_the_wire_are_checked() {
+        let check = |directory: &str, cells: &[&str], message: &str| {
+            let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
+            let mut wire = map_to_wire(&map(&[("/ls/dev", "a")]));
+            wire.rings.push(v1::PartitionRing { directory: directory.into(), cells });
+            let error = map_from_wire(&wire).expect_err("bad").to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        check("/ls/dev/x", &[], "/ls/dev/x/*: no cell");
+        check("/ls/dev/x", &["a b"], "cell a b is not among the cells");
+        check("/ls/dev/x", &["a", "a"], "cell a is named twice");
+        check("/ls/prod/x", &["a"], "not in namespace dev");
+        check("x", &["a"], "begins with /ls/");
+        let mut star = map_to_wire(&map(&[("/ls/dev", "a")]));
+        star.rules.push(v1::PartitionRule { prefix: "/ls/dev/*".into(), cell: "a".into() });
+        assert_eq!(
+            map_from_wire(&star).expect_err("bad").to_string(),
+            "partition rule /ls/dev/*: a directory called * can have no rule of its own"
+        );
+    }
 }

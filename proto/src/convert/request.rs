@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::crossing::{needs_from_wire, needs_to_wire};
 use super::{Malformed, malformed};
+use crate::crossing::SealTicket;
 use crate::error::{Error, ErrorCode};
 use crate::event::EventMask;
 use crate::handle::HandleToken;
@@ -75,6 +77,7 @@ impl From<OnBehalf> for tier::v1::OnBehalf {
             claim: on_behalf.claim.0,
             principal: on_behalf.principal,
             mover: on_behalf.is_mover,
+            evidence: on_behalf.evidence.map(|evidence| (*evidence).into()),
         }
     }
 }
@@ -93,6 +96,7 @@ impl TryFrom<tier::v1::OnBehalf> for OnBehalf {
             claim: Claim(on_behalf.claim),
             principal: on_behalf.principal,
             is_mover: on_behalf.mover,
+            evidence: on_behalf.evidence.map(|evidence| evidence.try_into().map(Box::new)).transpose()?,
         })
     }
 }
@@ -203,6 +207,7 @@ impl From<Request> for v1::Request {
                 cause: tier::v1::end_client::Cause::from(cause).into(),
             }),
             Op::Claim => Wire::Claim(tier::v1::Claim {}),
+            Op::Cross(op) => Wire::Cross(op.into()),
             Op::Settle(clients) => Wire::Settle(tier::v1::Settle {
                 clients: clients
                     .into_iter()
@@ -263,6 +268,7 @@ impl TryFrom<v1::Request> for Request {
             Wire::Refresh(refresh) => Op::Refresh(handle(refresh.handle)),
             Wire::EndClient(end) => Op::EndClient(end.cause().try_into()?),
             Wire::Claim(_) => Op::Claim,
+            Wire::Cross(cross) => Op::Cross(cross.try_into()?),
             Wire::Settle(settle) => Op::Settle(
                 settle
                     .clients
@@ -322,6 +328,13 @@ impl From<Answer> for v1::Answer {
                 Wire::Sequencer(v1::Sequencer { sequencer: sequencer.as_bytes().clone() })
             }
             Ok(Reply::SequencerStands) => Wire::SequencerStands(v1::SequencerStands {}),
+            Ok(Reply::Needs(need, anchor)) => Wire::Needs(needs_to_wire(need, anchor)),
+            Ok(Reply::Root(root)) => Wire::Root(root.into()),
+            Ok(Reply::Sealed(ticket)) => Wire::Sealed(tier::v1::Sealed { ticket: ticket.0 }),
+            Ok(Reply::Anchored(anchor)) => Wire::Anchored(anchor.into()),
+            Ok(Reply::Chores(chores)) => {
+                Wire::Chores(tier::v1::Chores { chores: chores.into_iter().map(Into::into).collect() })
+            }
         };
         Self {
             number: answer.number.0,
@@ -370,6 +383,17 @@ impl TryFrom<v1::Answer> for Answer {
             Wire::AclSet(set) => Ok(Reply::AclSet { acl_generation: Generation(set.acl_generation) }),
             Wire::Sequencer(got) => Ok(Reply::Sequencer(SequencerToken::new(got.sequencer))),
             Wire::SequencerStands(_) => Ok(Reply::SequencerStands),
+            Wire::Needs(needs) => {
+                let (need, anchor) = needs_from_wire(needs)?;
+                Ok(Reply::Needs(need, anchor))
+            }
+            Wire::Root(root) => Ok(Reply::Root(root.try_into()?)),
+            Wire::Sealed(sealed) => Ok(Reply::Sealed(SealTicket(sealed.ticket))),
+            Wire::Anchored(anchor) => Ok(Reply::Anchored(anchor.into())),
+            Wire::Chores(list) => {
+                let chores = list.chores.into_iter().map(TryInto::try_into);
+                Ok(Reply::Chores(chores.collect::<Result<_, Malformed>>()?))
+            }
         };
         Ok(Self {
             number: RequestNumber(answer.number),

@@ -44,8 +44,8 @@ pub(super) struct Session {
     fraction: u16,
     /// The lease that the host grants usually.
     usual: Duration,
-    /// When it was granted one last.
-    granted_at: Time,
+    /// When it was last told of one: from then on its KeepAlive is expected.
+    told_at: Time,
     lag: Lag,
     /// Its KeepAlive waits for something to be granted.
     pub(super) waits: Option<Waits>,
@@ -78,7 +78,7 @@ impl Session {
             phase: if is_tier { Duration::ZERO } else { fraction_of(lease * 2 / 3, fraction) },
             fraction,
             usual: lease,
-            granted_at: Time::ZERO,
+            told_at: Time::ZERO,
             lag: Lag::default(),
             holder,
             connection: None,
@@ -110,6 +110,8 @@ impl Session {
         if let Some(grant) = self.grant(now, received, lengths, ceiling) {
             return Some(grant);
         }
+        // Its KeepAlives begin anew with this Welcome.
+        self.told_at = now;
         let left = self.ends.session.saturating_since(now);
         (!left.is_zero()).then(|| Grant {
             held: now.saturating_since(received),
@@ -170,7 +172,7 @@ impl Session {
             self.parked = Some(Parked { number, received: now });
             self.waits = None;
             // The holder sends it as soon as it has the lease before.
-            self.lag.was(now.saturating_since(self.granted_at));
+            self.lag.was(now.saturating_since(self.told_at));
         }
     }
 
@@ -300,7 +302,7 @@ impl Session {
         // What it kept is void by then; a proxy's clients go on.
         self.keeps &= now < self.ends.cache || self.holder.role.is_tier();
         self.length = grant.session;
-        self.granted_at = now;
+        self.told_at = now;
         let granted = LeaseEnds { session: now + grant.session, cache: now + grant.cache };
         self.ends = self.ends.extended_to(granted);
         Some(grant)

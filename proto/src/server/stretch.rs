@@ -177,6 +177,24 @@ mod tests {
     }
 
     #[test]
+    fn a_late_keep_alive_makes_a_session_prove_itself_anew() {
+        let mut lag = Lag::default();
+        lag.was(LAG);
+        for _ in 1..PROMPT {
+            lag.was(Duration::ZERO);
+        }
+        lag.was(LAG);
+        assert_eq!(lag.lease(USUAL), USUAL * 4);
+
+        for _ in 1..PROMPT {
+            lag.was(Duration::ZERO);
+        }
+        assert_eq!(lag.lease(USUAL), USUAL * 4);
+        lag.was(Duration::ZERO);
+        assert_eq!(lag.lease(USUAL), USUAL * 2);
+    }
+
+    #[test]
     fn more_is_asked_for_once() {
         let mut stretch = Stretch::default();
 

@@ -627,3 +627,25 @@ fn a_session_whose_keep_alives_come_late_is_held_longer_by_a_relay_and_not_by_a_
     assert_eq!(lengths(Ceiling::Upstream(far)), [24, 48, 60]);
     assert_eq!(lengths(Ceiling::Master), [12, 12, 12]);
 }
+
+#[test]
+fn a_keep_alive_after_a_welcome_that_granted_nothing_more_is_not_late() {
+    let mut world = World::new();
+    let ends = LeaseEnds { session: t(12_000), cache: t(12_000) };
+    world.core.set_ceiling(t(100), Ceiling::Upstream(ends));
+    world.core.connected(C2);
+    world.core.received(t(5_000), C2, Up::Hello(hello(1, 2)));
+    let left = world.outputs().into_iter().find_map(|output| match output {
+        Output::Send(C2, Down::Welcome(welcome)) => Some(welcome.grant.session),
+        _ => None,
+    });
+    assert_eq!(left, Some(Duration::from_secs(7)), "what is left of the first");
+
+    let keep_alive = KeepAlive { number: 1, settled_below: RequestNumber(0) };
+    world.core.received(t(5_100), C2, Up::KeepAlive(keep_alive));
+    world.core.set_ceiling(t(5_200), Ceiling::Upstream(LeaseEnds { session: t(600_000), cache: t(600_000) }));
+    let (_, outputs) = world.next();
+
+    let Some(Output::Send(C2, Down::Lease { grant, .. })) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!(grant.session, Duration::from_secs(12), "the usual lease");
+}

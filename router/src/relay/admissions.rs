@@ -83,7 +83,8 @@ impl RelayCore {
         // If its connection is lost before it is let in, this host is the only one that can still end it.
         let on_behalf = speak_for(session, hello.claim, &principal, RequestNumber(0));
         let behind: &[CellName] = if self.above.is_one() { self.above.cells() } else { &[] };
-        self.guests.expect_back(now, &on_behalf, &waits_for, behind);
+        self.guests.note_claim(session, &on_behalf, &waits_for, behind);
+        self.guests.expect_back(now, session);
         let claim = hello.claim;
         let admission = Admission {
             connection,
@@ -110,9 +111,11 @@ impl RelayCore {
     ) {
         let (gates, lost): (Vec<_>, Vec<_>) =
             self.above.gates().iter().cloned().partition(|gate| self.counts_on(now, gate));
+        // If it is lost together with its proxy before it asks anything, this host is the only one that can still end it.
+        self.guests.note_claim(via, client, self.above.gates(), self.above.cells());
         let claim = || Ask { on_behalf: Some(client.clone()), ..Op::Claim.into() };
         for gate in &lost {
-            self.ask_gate(now, gate.clone(), Purpose::Note, claim());
+            self.ask_gate(now, gate.clone(), Purpose::LateClaim(client.session, client.claim), claim());
         }
         if gates.is_empty() {
             let error = ErrorCode::Unavailable.because("no cell can be asked at the moment");
@@ -211,7 +214,9 @@ impl RelayCore {
         self.adopt_guest(session);
         self.movers.came(session, self.upstream.last_ticket());
         // Whoever spoke for it there before does so until the cell knows better, and what it asks comes after this.
+        // What it has left there before is this host's to end.
         for cell in lost {
+            self.footprints.entry(session).or_default().note_all(&cell);
             let on_behalf = speak_for(session, claim, &principal, RequestNumber(0));
             let ask = Ask { on_behalf: Some(on_behalf), ..Op::Claim.into() };
             self.ask_gate(now, cell, Purpose::Claim(session, claim), ask);
@@ -219,15 +224,26 @@ impl RelayCore {
     }
 
     /// A cell that was lost when the session was let in has heard of it. If it has ended the client meanwhile, what the
-    /// client did there since then is void.
+    /// client did there since then is void, though it may have come again. That somebody else speaks for it counts only if
+    /// it did not.
     fn claimed_since(&mut self, session: SessionId, claim: Claim, answer: Answer) {
-        let speaks = self.server.holder(session).is_some_and(|holder| holder.claim == claim);
-        match answer.result {
-            Err(error) if speaks && answer.position.is_some() && is_final(&error.code) => {
-                self.counts.expelled += 1;
-                self.server.expel(session, error);
-            }
-            Ok(_) | Err(_) => {}
+        let (Some(holder), Err(error)) = (self.server.holder(session), answer.result) else { return };
+        let is_over = error.code == ErrorCode::SessionExpired && holder.claim >= claim;
+        let is_elsewhere = error.code == ErrorCode::SessionMoved && holder.claim == claim;
+        if answer.position.is_some() && (is_over || is_elsewhere) {
+            self.counts.expelled += 1;
+            self.server.expel(session, error);
+        }
+    }
+
+    /// The same of a guest. There is no way to tell it at once; its proxy hears with its next answer.
+    ///
+    /// That the client has moved on is nothing to keep: the cell says so itself to whoever has an outdated claim, and may
+    /// take this one once it has seen the end of the speaker before.
+    pub(super) fn guest_claimed_since(&mut self, session: SessionId, claim: Claim, answer: &Answer) {
+        let is_over = answer.result.as_ref().is_err_and(|error| error.code == ErrorCode::SessionExpired);
+        if is_over && answer.position.is_some() {
+            self.guests.give_up(session, claim, answer.clone());
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 use hasp_proto::client::Ask;
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::event::HandleId;
 use hasp_proto::handle::HandleToken;
@@ -62,6 +63,7 @@ impl RelayCore {
             Op::EndClient(_) | Op::Claim => {
                 self.refuse(session, number, ErrorCode::InvalidArgument.because("on whose behalf?"));
             }
+            Op::Cross(_) => self.refuse(session, number, for_cells()),
             _ => {
                 self.globalize(&mut request.op);
                 match self.quotas.take(session, number, &request.op) {
@@ -112,21 +114,31 @@ impl RelayCore {
         self.reads.ask(target, ticket, riders);
     }
 
-    fn ask_alone(&mut self, now: Time, reader: Reader) -> Ticket {
-        let cell = self.above.cell_of(&reader.request.op);
-        let is_mover = cell.is_some_and(|cell| !self.may_be_served(&reader, &cell));
+    fn ask_alone(&mut self, now: Time, mut reader: Reader) -> Ticket {
+        let cell = match self.listing_elsewhere(&reader) {
+            // A host above sees to it itself.
+            Some((cell, _)) if self.above.is_one() => Some(cell),
+            Some((cell, op)) => {
+                reader.request.op = Op::Cross(op);
+                Some(cell)
+            }
+            None => self.above.cell_of(&reader.request.op),
+        };
+        let is_mover = cell.as_ref().is_some_and(|cell| !self.may_be_served(&reader, cell));
         let Reader { session, request, .. } = reader;
         let Request { number, settled_below, on_behalf, guard, caches, trace, op } = request;
         let is_guest = on_behalf.is_some();
         let client = on_behalf.unwrap_or_else(|| {
             let holder = self.server.holder(session);
             let (claim, principal) = holder.map(|it| (it.claim, it.principal.clone())).unwrap_or_default();
-            OnBehalf { session, number, settled_below, claim, principal, is_mover }
+            OnBehalf { session, number, settled_below, claim, principal, is_mover, evidence: None }
         });
         let client = OnBehalf { is_mover, ..client };
         let ask = Ask { op: op.clone(), on_behalf: Some(client.clone()), guard, caches, trace };
-        let (ticket, cell) = self.ask(now, Purpose::Answer(session, number), ask);
-        if let Some(cell) = &cell {
+        let (ticket, cell) = self.ask(now, Purpose::Answer(session, number), ask, cell);
+        // The cell of a directory's children keeps whom it tells of them.
+        let teller = self.teller_of(&op);
+        for cell in cell.iter().chain(&teller) {
             let footprint = self.footprints.entry(session).or_default();
             let gate = self.above.gate(cell);
             if is_guest {
@@ -150,6 +162,7 @@ impl RelayCore {
         if request.op.is_tier_only() {
             match request.op {
                 Op::Claim => return self.claim_for_guest(now, via, number, &client),
+                Op::Cross(_) => return self.refuse(via, number, for_cells()),
                 Op::EndClient(_) => {
                     self.guests.remove(client.session);
                     self.subscriptions.forget_client(client.session);
@@ -158,15 +171,24 @@ impl RelayCore {
             }
             return self.ask_all(now, Purpose::Part(via, number), &request.op, Some(&client));
         }
+        if let Some(word) = self.guests.given_up(client.session) {
+            return self.server.answer(via, Answer { number, ..word.clone() });
+        }
         self.globalize(&mut request.op);
         self.take_up(now, Reader::new(via, request));
     }
 
-    /// Asks above for somebody below. Of what is read, this host keeps what it may, if it keeps anything.
-    fn ask(&mut self, now: Time, purpose: Purpose, ask: Ask) -> (Ticket, Option<CellName>) {
+    /// Asks above for somebody below; a host above will most likely ask that cell. Of what is read, this host keeps what it
+    /// may, if it keeps anything.
+    fn ask(
+        &mut self,
+        now: Time,
+        purpose: Purpose,
+        ask: Ask,
+        by_map: Option<CellName>,
+    ) -> (Ticket, Option<CellName>) {
         let fill = self.fill_of(&ask);
         let shown = if let Op::Refresh(handle) = &ask.op { Some(handle.clone()) } else { None };
-        let by_map = self.above.cell_of(&ask.op);
         let ticket = self.upstream.submit(now, Ask { caches: fill.is_some(), ..ask });
         let cell = if self.above.is_one() { by_map } else { self.upstream.cell_of(ticket).cloned() };
         let gate = cell.as_ref().map(|cell| self.above.gate(cell).clone());
@@ -214,6 +236,7 @@ impl RelayCore {
                 let gate = gate.expect("a claim is made at a gate");
                 self.claimed(now, session, claim, gate, answer.clone());
             }
+            Purpose::LateClaim(session, claim) => self.guest_claimed_since(session, claim, &answer),
             Purpose::Answer(session, number) => {
                 if let Some(handle) = shown {
                     self.shown(session, &handle, answer.result.is_ok());
@@ -293,6 +316,7 @@ impl RelayCore {
                 let body = handle.claimed_body()?;
                 (body.name, Some(body.instance))
             }
+            Op::Cross(CrossOp::ListRoot { name, instance }) => (name.clone(), Some(*instance)),
             _ => return None,
         };
         let principal = ask.on_behalf.as_ref()?.principal.clone();
@@ -345,6 +369,10 @@ impl RelayCore {
             _ => error,
         }
     }
+}
+
+fn for_cells() -> Error {
+    ErrorCode::InvalidArgument.because("only a host between cells asks this, and only cells")
 }
 
 /// The ACL that decides who may be shown what an answer shows.

@@ -52,5 +52,13 @@ pub(super) fn speak_for(
     settled_below: RequestNumber,
 ) -> OnBehalf {
     let principal = principal.to_owned();
-    OnBehalf { session, number: RequestNumber(0), settled_below, claim, principal, is_mover: false }
+    OnBehalf {
+        session,
+        number: RequestNumber(0),
+        settled_below,
+        claim,
+        principal,
+        is_mover: false,
+        evidence: None,
+    }
 }

@@ -19,6 +19,8 @@ pub(super) enum Purpose {
     Part(SessionId, RequestNumber),
     /// The session, which comes from elsewhere, is let in when its claim was noted.
     Claim(SessionId, Claim),
+    /// The guest, which was let in without the cell, hears what that says when it asks the next time.
+    LateClaim(SessionId, Claim),
     /// Nobody waits for it.
     Note,
 }
@@ -85,7 +87,7 @@ impl Flights {
             Purpose::Part(session, number) => {
                 self.parts_left.entry((session, number)).or_default().left += 1;
             }
-            Purpose::Claim(..) | Purpose::Note => {}
+            Purpose::Claim(..) | Purpose::LateClaim(..) | Purpose::Note => {}
         }
         self.by_ticket.insert(ticket, flight);
     }

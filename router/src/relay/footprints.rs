@@ -76,7 +76,8 @@ fn is_kept(op: &Op) -> bool {
         | Op::CheckSequencer(_)
         | Op::EndClient(_)
         | Op::Settle(_)
-        | Op::Claim => false,
+        | Op::Claim
+        | Op::Cross(_) => false,
     }
 }
 

@@ -4,16 +4,16 @@
 //! It does the same for its own clients that were claimed and then did not come to hold a session here.
 //!
 //! ```text
-//! known -- its proxy's session ends --> orphaned -- claim window over --> ended as failed
-//!   ^------ asks through any proxy -------'
+//! claimed, wrote --> known -- its proxy's session ends --> orphaned -- claim window over --> ended as failed
+//!                      ^------ asks through any proxy -------'
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hasp_proto::deadlines::Deadlines;
 use hasp_proto::id::{CellName, Claim, SessionId};
 use hasp_proto::limits::CLAIM_WINDOW;
-use hasp_proto::request::{OnBehalf, Op};
+use hasp_proto::request::{Answer, OnBehalf, Op};
 use hasp_proto::time::Time;
 
 use super::footprints::Footprint;
@@ -27,9 +27,11 @@ pub(super) struct Guest {
     pub(super) footprint: Footprint,
     /// Session of the proxy it was last heard through.
     via: SessionId,
+    /// What a cell said that has given it up, and heard of its claim only after it was let in.
+    given_up: Option<Answer>,
 }
 
-/// Guests that wrote something and were not heard to end.
+/// Guests that wrote something or were claimed, and were not heard to end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guests {
     all: BTreeMap<SessionId, Guest>,
@@ -64,24 +66,42 @@ impl Guests {
             guest.footprint.note(cell, gate, op);
         } else if !footprint.wrote().is_empty() {
             let OnBehalf { session, claim, principal, .. } = client.clone();
-            self.all.insert(session, Guest { session, claim, principal, footprint, via });
+            self.all.insert(session, Guest { session, claim, principal, footprint, via, given_up: None });
         }
     }
 
-    /// The client is about to hold a session here: if it does not come to that it is ended like an orphan.
-    pub(super) fn expect_back(
+    /// The session `via` has the client claimed behind all these gates. Through whom it spoke there before does not count
+    /// any more, so what it has left there is for this host to end.
+    pub(super) fn note_claim<'a>(
         &mut self,
-        now: Time,
+        via: SessionId,
         client: &OnBehalf,
-        gates: &BTreeSet<CellName>,
+        gates: impl IntoIterator<Item = &'a CellName>,
         cells: &[CellName],
     ) {
         let OnBehalf { session, claim, principal, .. } = client.clone();
         let mut footprint = self.all.remove(&session).map(|guest| guest.footprint).unwrap_or_default();
-        gates.iter().for_each(|gate| footprint.note_all(gate));
+        gates.into_iter().for_each(|gate| footprint.note_all(gate));
         cells.iter().for_each(|cell| footprint.note_use(cell));
-        self.all.insert(session, Guest { session, claim, principal, footprint, via: session });
-        self.orphans.set(session, Some(now + CLAIM_WINDOW));
+        self.all.insert(session, Guest { session, claim, principal, footprint, via, given_up: None });
+    }
+
+    /// A client that was claimed is about to hold a session here: if it does not come to that it is ended like an orphan.
+    pub(super) fn expect_back(&mut self, now: Time, client: SessionId) {
+        self.orphans.set(client, Some(now + CLAIM_WINDOW));
+    }
+
+    /// A cell that heard of the claim late has given the client up: until it is claimed anew, whatever it asks is answered
+    /// with that.
+    pub(super) fn give_up(&mut self, session: SessionId, claim: Claim, word: Answer) {
+        if let Some(guest) = self.all.get_mut(&session).filter(|guest| guest.claim >= claim) {
+            guest.given_up = Some(word);
+        }
+    }
+
+    /// The word of the cell that has given the client up, if one has.
+    pub(super) fn given_up(&self, session: SessionId) -> Option<&Answer> {
+        self.all.get(&session)?.given_up.as_ref()
     }
 
     /// The client was ended by its proxy, or holds a session here itself by now.

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::{HandleBody, HandleToken};
 use hasp_proto::id::{CellName, SessionId};
 use hasp_proto::item::{ItemKind, ItemKinds};
 use hasp_proto::limits::LOCK_DELAY_MAX;
 use hasp_proto::name::Name;
-use hasp_proto::node::Stat;
+use hasp_proto::node::{NodeKind, Stat};
 use hasp_proto::request::{Answer, Op, Open, Reply, Use};
 use hasp_proto::time::Time;
 
@@ -39,7 +40,10 @@ impl RelayCore {
             }
             Op::GetContentsAndStat(handle) => self.verified(client, handle, Part::Contents)?,
             Op::GetStat(handle) => self.verified(client, handle, Part::Stat)?,
-            Op::ReadDir(handle) => self.verified(client, handle, Part::Children)?,
+            Op::ReadDir(handle) => {
+                let body = self.verified_body(client, handle)?;
+                (self.lister(&body)?, body.name, Part::Children(body.instance))
+            }
             _ => return None,
         };
         Some(Target { cell, principal, name, part })
@@ -67,6 +71,38 @@ impl RelayCore {
         }
         self.deliver(now, to, self.upstream.last_ticket(), Some(&Kept { name, kinds }), answer);
         true
+    }
+
+    /// Which cell lists a directory whose node another holds, and how it is asked, if that is what somebody wants whose
+    /// handle is good: that cell cannot tell, since the handle is not its own.
+    pub(super) fn listing_elsewhere(&self, reader: &Reader) -> Option<(CellName, CrossOp)> {
+        let Op::ReadDir(handle) = &reader.request.op else { return None };
+        let body = self.verified_body(reader.client(), handle)?;
+        let lister = self.lister(&body).filter(|lister| *lister != body.cell)?;
+        Some((lister, CrossOp::ListRoot { name: body.name, instance: body.instance }))
+    }
+
+    /// Which cell tells of a directory's children, if somebody wants that and its node is in another.
+    pub(super) fn teller_of(&self, op: &Op) -> Option<CellName> {
+        let (name, events) = match op {
+            Op::Open(open) => (open.name.clone(), open.events),
+            Op::Refresh(handle) => {
+                let body = handle.claimed_body()?;
+                (body.name, body.events)
+            }
+            _ => return None,
+        };
+        let children = self.map().children_owner(&name)?;
+        let is_elsewhere = self.map().owner(&name) != Some(children) && !events.of_children().is_empty();
+        is_elsewhere.then(|| children.clone())
+    }
+
+    /// Which cell lists what that handle is of: the one that holds the children, of a directory whose node the handle's
+    /// cell holds (`route-1`).
+    fn lister(&self, handle: &HandleBody) -> Option<CellName> {
+        let is_held =
+            handle.kind == NodeKind::Directory && self.map().owner(&handle.name) == Some(&handle.cell);
+        if is_held { self.map().children_owner(&handle.name).cloned() } else { Some(handle.cell.clone()) }
     }
 
     /// What an answer means to somebody else who read the same and waited for it; `None` if it has to ask

@@ -3,6 +3,7 @@
 mod admissions;
 mod caching;
 pub(crate) mod cell;
+mod crossing;
 mod events;
 mod histories;
 mod layers;
@@ -355,6 +356,7 @@ fn only_proxies_and_routers_speak_for_others() {
         claim: Default::default(),
         principal: "root".into(),
         is_mover: false,
+        evidence: None,
     };
     let now = world.now;
     let core = &mut world.clients[liar].core;
@@ -416,6 +418,7 @@ fn guest(claim: u64) -> OnBehalf {
         claim: hasp_proto::id::Claim(claim),
         principal: "bob".into(),
         is_mover: false,
+        evidence: None,
     }
 }
 

@@ -11,6 +11,8 @@
 //! - The position is read before the copy, and the copy, not being void, is current as of it. Both happen,
 //!   and the answer is queued, behind the client's gate, through which the machine's answers to that
 //!   client go too. So no answer follows one with a later position (P-MONO).
+//! - A copy is answered only to a handle of the cell whose word it is. So a directory is not listed from here if one cell
+//!   holds its node, and makes its handles, and another its children (`route-1`): that is left to the machine.
 //! - It grants nobody leave to cache: that is the machine's, in order with its invalidations. Reads of
 //!   sessions that want leave go there.
 //!

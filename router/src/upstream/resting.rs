@@ -18,7 +18,10 @@ impl UpstreamCore {
     pub fn idle_since(&self, cell: Option<&CellName>) -> Option<Time> {
         let slot = &self.slots[self.slot_of(cell)?];
         let client = slot.client.as_ref()?;
-        let is_idle = slot.asked.is_empty() && !slot.is_resting && client.status() != Status::Over;
+        let is_idle = slot.asked.is_empty()
+            && slot.crossing == 0
+            && !slot.is_resting
+            && client.status() != Status::Over;
         (is_idle && !self.is_ending).then_some(slot.used_at)
     }
 
@@ -29,6 +32,7 @@ impl UpstreamCore {
         slot.is_resting = true;
         slot.begins_at_use = true;
         self.with_client(now, index, |client| client.end(now));
+        self.cross(now);
     }
 
     /// Takes the request if it has to wait until the session has come to its end; else gives it back.

@@ -1,6 +1,7 @@
 //! Which cell a request belongs to (`route-1`): `Open` by its name, everything else by the cell that
-//! its handle names. What belongs nowhere is answered here.
+//! its handle names, the listing of a directory by who holds its children. What belongs nowhere is answered here.
 
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::{HandleBody, HandleToken};
 use hasp_proto::id::CellName;
@@ -17,6 +18,9 @@ pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error>
         open.name = globalized(map, &open.name)?;
         let owner = map.owner(&open.name);
         return owner.cloned().ok_or_else(|| other_namespace(map, &open.name));
+    }
+    if let Op::Cross(CrossOp::ListRoot { name, .. }) = op {
+        return map.children_owner(name).cloned().ok_or_else(|| other_namespace(map, name));
     }
     if let Op::CheckSequencer(sequencer) = op {
         let body = sequencer
@@ -43,6 +47,7 @@ pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error>
 pub(super) fn owner(map: &PartitionMap, op: &Op) -> Option<CellName> {
     match op {
         Op::Open(open) => map.owner(&globalized(map, &open.name).ok()?).cloned(),
+        Op::Cross(CrossOp::ListRoot { name, .. }) => map.children_owner(name).cloned(),
         Op::CheckSequencer(sequencer) => sequencer.claimed_body().ok().map(|body| body.cell),
         _ => op.handle().and_then(HandleToken::claimed_body).map(|body| body.cell),
     }

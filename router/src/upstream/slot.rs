@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) client: Option<Box<ClientCore>>,
     /// Requests without an answer, by their number in the session.
     pub(super) asked: BTreeMap<RequestNumber, Asked>,
+    /// Requests that were asked here and wait for other cells.
+    pub(super) crossing: usize,
     /// When to begin the next session, if that is to happen by itself.
     pub(super) begin_at: Option<Time>,
     /// The session was welcomed once.
@@ -46,6 +48,7 @@ impl Slot {
             targets,
             client: None,
             asked: BTreeMap::new(),
+            crossing: 0,
             begin_at: None,
             was_welcomed: false,
             used_at: Time::ZERO,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hasp_proto::client::{Ask, Attempt, Event, Status};
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::event::EventMask;
 use hasp_proto::handle::{HandleBody, HandleKey, HandleToken};
@@ -63,6 +64,7 @@ fn on_behalf() -> OnBehalf {
         claim: Claim(1),
         principal: "bob".into(),
         is_mover: false,
+        evidence: None,
     }
 }
 
@@ -109,6 +111,7 @@ impl Played {
                     };
                     self.core.received(now, &link, Down::Welcome(welcome));
                 }
+                Output::Send(_, Up::Request(request)) if request.op == Op::Cross(CrossOp::Chores) => {}
                 Output::Send(link, Up::Request(request)) => self.requests.push((link, request)),
                 Output::Answered(ticket, answer) => self.answers.push((ticket, answer)),
                 Output::Event(cell, event) => self.events.push((cell, event)),

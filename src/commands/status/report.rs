@@ -14,7 +14,7 @@ use super::gather::Found;
 const UNREACHABLE: &str = "unreachable";
 
 /// All cells and all proxies and routers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     cells: Vec<Cell>,
     proxies: Vec<Host>,
@@ -24,13 +24,17 @@ pub struct Report {
 
 /// One cell, as its master and its replicas see it.
 #[derive(Debug, Default, Serialize)]
-struct Cell {
-    name: String,
+pub struct Cell {
+    /// Its name.
+    pub name: String,
     /// Address of the master; nothing if no replica that answers serves as one.
-    master: Option<String>,
+    pub master: Option<String>,
     epoch: u64,
     replicas: Vec<Replica>,
-    sessions: u64,
+    /// How many nodes it holds, as its master has it.
+    pub nodes: u64,
+    /// How many sessions with the master.
+    pub sessions: u64,
     keepalives_per_s: f64,
 }
 
@@ -97,6 +101,11 @@ impl Report {
         }
     }
 
+    /// The cell of that name, if a map names it.
+    pub fn cell(&self, name: &str) -> Option<&Cell> {
+        self.cells.iter().find(|cell| cell.name == name)
+    }
+
     /// For people.
     pub fn tables(&self) -> String {
         let mut text = self.cell_table().to_string() + "\n\n" + &self.replica_table().to_string() + "\n";
@@ -110,12 +119,13 @@ impl Report {
     }
 
     fn cell_table(&self) -> Table {
-        let mut table = table(["CELL", "MASTER", "EPOCH", "SESSIONS", "KEEPALIVES/S"]);
+        let mut table = table(["CELL", "MASTER", "EPOCH", "NODES", "SESSIONS", "KEEPALIVES/S"]);
         for cell in &self.cells {
             table.add_row([
                 cell.name.clone(),
                 cell.master.clone().unwrap_or_else(|| "none".into()),
                 cell.epoch.to_string(),
+                cell.nodes.to_string(),
                 cell.sessions.to_string(),
                 format!("{:.1}", cell.keepalives_per_s),
             ]);
@@ -170,6 +180,7 @@ impl Cell {
         let is_master = status.state == "master" && (self.master.is_none() || status.epoch > self.epoch);
         if is_master {
             self.master = Some(address.to_owned());
+            self.nodes = status.nodes;
             self.sessions = status.sessions;
             self.keepalives_per_s = status.keepalives_per_s;
         }
@@ -219,6 +230,16 @@ fn or_asked<'a>(own: &'a str, asked: &'a str) -> &'a str {
 
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+#[cfg(test)]
+impl Report {
+    /// Of one cell, whose master says this.
+    pub fn of_master(name: &str, address: &str, nodes: u64, sessions: u64) -> Self {
+        let (name, master) = (name.to_owned(), Some(address.to_owned()));
+        let cell = Cell { name, master, nodes, sessions, ..Cell::default() };
+        Self { cells: vec![cell], ..Self::default() }
+    }
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn a_change_voids_what_it_changes_and_nothing_else() {
     let rewrite_acl = |world: &mut World, _: &HandleToken| {
         let open = Open::existing(name(everyone), Use::WriteAndLock);
         let Ok(Reply::Opened { handle, .. }) = world.call(3, Op::Open(open)) else { panic!("admin may") };
-        set(&handle, "alice\n")
+        set(&handle, "*\nalice\n")
     };
     check(&rewrite_acl, &[(everyone, Acl), ("/ls/dev/acl", Listing)]);
 }

@@ -145,8 +145,10 @@ fn changing_an_acl_file_takes_effect_for_all_that_it_guards() {
     world.client(1);
     admin(&mut world, 2);
     let handle = world.open(1, "/ls/dev/f");
-    let acl =
-        handle_of(world.call(2, Op::Open(Open::existing(name("/ls/dev/acl/everyone"), Use::WriteAndLock))));
+    let acl = handle_of(world.call(2, create("/ls/dev/acl/ops")));
+    let changing = handle_of(world.call(2, Op::Open(Open::existing(name("/ls/dev/f"), Use::ChangeAcl))));
+    let acls = AclNames { read: "everyone".into(), write: "ops".into(), change: "admin".into() };
+    world.call(2, Op::SetAcl { handle: changing, acls, if_generation: None }).expect("changed");
 
     world.call(2, set(&acl, "admin\nbob\n")).expect("written");
     assert_eq!(world.call(1, set(&handle, "x")), Err(ErrorCode::PermissionDenied));
@@ -154,7 +156,7 @@ fn changing_an_acl_file_takes_effect_for_all_that_it_guards() {
 
     assert!(world.call(1, set(&handle, "x")).is_ok());
     assert_eq!(
-        world.call(1, Op::Open(Open::existing(name("/ls/dev/acl/everyone"), Use::WriteAndLock))),
+        world.call(1, Op::Open(Open::existing(name("/ls/dev/acl/ops"), Use::WriteAndLock))),
         Err(ErrorCode::PermissionDenied),
         "only admin writes ACLs"
     );

@@ -82,11 +82,16 @@ pub(super) struct World {
 impl World {
     /// A replica that does not lead.
     pub(super) fn following() -> Self {
+        Self::following_in("a")
+    }
+
+    /// A replica of that cell that does not lead. What is below the directories in `/ls/dev/r` is spread over both.
+    pub(super) fn following_in(cell: &str) -> Self {
         let cells = [("a", vec!["h1:1", "h2:1"]), ("b", vec!["h3:1"])]
             .map(|(cell, list)| (CellName::new(cell), list.into_iter().map(str::to_owned).collect()));
-        let rules = [("/ls/dev", "a"), ("/ls/dev/b", "b")];
+        let rules = [("/ls/dev", "a"), ("/ls/dev/b", "b"), ("/ls/dev/r/*", "a b")];
         let config = MasterConfig {
-            cell: CellName::new("a"),
+            cell: CellName::new(cell),
             replica: 1,
             addresses: [(1, "h1:1".to_owned()), (2, "h2:1".to_owned())].into(),
             map: PartitionMap::new(1, "dev", rules, cells.into()).expect("good"),
@@ -109,7 +114,12 @@ impl World {
 
     /// A master that serves under its lease.
     pub(super) fn serving() -> Self {
-        let mut world = Self::following();
+        Self::serving_in("a")
+    }
+
+    /// The same, of that cell.
+    pub(super) fn serving_in(cell: &str) -> Self {
+        let mut world = Self::following_in(cell);
         world.elect();
         world.commit();
         assert!(world.core.is_serving());
@@ -306,6 +316,7 @@ pub(super) fn on_behalf(byte: u8, number: u64, claim: u64) -> Option<OnBehalf> {
         claim: Claim(claim),
         principal: "bob".into(),
         is_mover: false,
+        evidence: None,
     })
 }
 

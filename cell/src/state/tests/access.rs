@@ -1,5 +1,7 @@
 //! P-ACL: who may do what, decided when a write is applied.
 
+use hasp_proto::crossing::{Evidence, Membership, Need};
+
 use super::*;
 
 const D: &str = "/ls/dev/d";
@@ -131,7 +133,10 @@ fn a_revocation_is_in_force_for_what_comes_after_it_in_the_log() {
 #[test]
 fn an_acl_without_a_file_denies_until_there_is_one_and_again_when_it_is_gone() {
     let mut world = world();
-    let check = |world: &World| world.state.check_access(&name(FILE), "alice", Access::Write);
+    let check = |world: &World| {
+        let may = world.state.check_access(&name(FILE), Who::alone("alice"), Access::Write);
+        may.map_err(Refusal::into_error)
+    };
     created(&world.write(
         own(1),
         create_with(FILE, NodeKind::File, |create| {
@@ -162,7 +167,7 @@ fn only_files_right_in_the_directory_are_acls() {
         let text = format!("/ls/dev/x{}", acl.len());
         let guarded = Node::new(1, NodeKind::File, Bytes::new(), acls("admin", acl, "admin").into());
         world.state.tree.insert(&name(&text), guarded);
-        assert!(world.state.check_access(&name(&text), "alice", Access::Write).is_err(), "{acl}");
+        assert!(world.state.check_access(&name(&text), Who::alone("alice"), Access::Write).is_err(), "{acl}");
     }
 }
 
@@ -177,7 +182,7 @@ fn an_acl_that_cannot_be_read_is_refused_and_the_old_one_stays() {
     assert_failed(&refused_new, &ErrorCode::InvalidArgument, "ACL, line 1");
     assert_eq!(world.node("/ls/dev/acl/ops").contents, "alice\n");
     assert!(world.state.node(&name("/ls/dev/acl/new")).is_none());
-    assert_eq!(world.state.check_access(&name(F), "alice", Access::Write), Ok(()));
+    assert_eq!(world.state.check_access(&name(F), Who::alone("alice"), Access::Write), Ok(()));
 }
 
 #[test]
@@ -192,7 +197,9 @@ fn nobody_can_take_the_acls_away_that_everything_goes_back_to() {
     assert_failed(&empty, &ErrorCode::InvalidArgument, "without a principal");
     assert!(matches!(world.put(1, "/ls/dev/acl/admin", "admin\nroot"), Outcome::Written { .. }));
     assert_eq!(world.delete(who(1, "root"), "/ls/dev/acl/chiefs", 1), Outcome::Deleted);
-    assert_eq!(world.delete(who(1, "root"), "/ls/dev/.hasp", 1), Outcome::Deleted, "an ordinary node");
+    world.put(1, "/ls/dev/.hasp/proxies", "");
+    let deleted = world.delete(who(1, "root"), "/ls/dev/.hasp/proxies", 1);
+    assert_eq!(deleted, Outcome::Deleted, "an ordinary node");
 }
 
 #[test]
@@ -213,13 +220,13 @@ fn who_may_change_the_acl_names_of_these_stays_with_admin() {
 }
 
 #[test]
-fn everyone_is_a_file_like_others() {
+fn everyone_lets_everybody_in_whatever_is_tried() {
     let mut world = world();
 
-    world.put(1, "/ls/dev/acl/everyone", "alice\n");
-
-    assert_denied(&world.write(who(1, "bob"), create(FILE, NodeKind::File)), "\"everyone\"");
-    created(&world.write(who(1, "alice"), create(FILE, NodeKind::File)));
+    let refused = world.put(1, "/ls/dev/acl/everyone", "alice\n");
+    assert_failed(&refused, &ErrorCode::InvalidArgument, "lets everybody in, in every cell");
+    assert!(matches!(world.put(1, "/ls/dev/acl/everyone", "# all\n*\n"), Outcome::Written { .. }));
+    created(&world.write(who(1, "bob"), create(FILE, NodeKind::File)));
 }
 
 #[test]
@@ -265,25 +272,72 @@ fn an_acl_name_is_one_component_and_its_file_need_not_exist() {
 }
 
 #[test]
-fn a_cell_without_the_acl_files_knows_everyone_and_admin_and_denies_the_rest() {
+fn a_cell_without_the_acl_files_knows_everyone_and_needs_to_be_told_of_the_rest() {
     let mut b = World::of("b", &[("/ls/dev", "a"), ("/ls/dev/x", "b")]);
     b.session(1, Role::Client);
     for (file, acl) in [("/ls/dev/x/e", "everyone"), ("/ls/dev/x/a", "admin"), ("/ls/dev/x/o", "ops")] {
         let guarded = |create: &mut Create| create.acls = Some(acls("admin", acl, "admin"));
         created(&b.write(own(1), create_with(file, NodeKind::File, guarded)));
     }
-    let may = |principal: &str, file: &str| {
-        b.state.check_access(&name(file), principal, Access::Write).map_err(|error| error.detail)
+    let evidence = evidence([("ops", true), ("admin", false)]);
+    let may = |principal: &str, file: &str, evidence: Option<&Evidence>| {
+        b.state.check_access(&name(file), Who { principal, evidence }, Access::Write)
     };
 
-    assert_eq!(may("anybody", "/ls/dev/x/e"), Ok(()));
-    assert_eq!(may("admin", "/ls/dev/x/a"), Ok(()));
-    assert!(may("alice", "/ls/dev/x/a").expect_err("denied").contains("does not list \"alice\""));
-    for principal in ["alice", "admin", "ops"] {
-        assert!(may(principal, "/ls/dev/x/o").expect_err("denied").contains("another cell holds"));
+    assert_eq!(may("anybody", "/ls/dev/x/e", None), Ok(()));
+    for (file, acl) in [("/ls/dev/x/a", "admin"), ("/ls/dev/x/o", "ops")] {
+        for principal in ["alice", "admin", "ops"] {
+            assert_eq!(may(principal, file, None), Err(Refusal::Need(Need::Acl(acl.into()))), "{principal}");
+        }
     }
-    assert_eq!(may("anybody", "/ls/dev/x/missing"), Ok(()), "what is not there denies nothing");
-    assert_eq!(may("anybody", "/ls/dev/x"), Ok(()), "of a root record");
+    assert_eq!(may("alice", "/ls/dev/x/o", Some(&evidence)), Ok(()), "whoever it is said of");
+    let denied = may("admin", "/ls/dev/x/a", Some(&evidence)).expect_err("denied").into_error();
+    assert_eq!(denied.code, ErrorCode::PermissionDenied);
+    assert!(denied.detail.contains("\"admin\", which does not list \"admin\""), "{denied}");
+    assert_eq!(may("anybody", "/ls/dev/x/missing", None), Ok(()), "what is not there denies nothing");
+    assert_eq!(may("anybody", "/ls/dev/x", None), Ok(()), "of a root record");
+}
+
+#[test]
+fn the_cell_that_holds_the_acl_files_goes_by_them_whatever_others_say() {
+    let mut world = world();
+    let says_so = |speaker: Speaker, write| {
+        let Command::ClientWrite(write) = client_write(speaker, 500, 0, write) else { unreachable!() };
+        Command::ClientWrite(ClientWrite { evidence: Some(Box::new(evidence([("ops", true)]))), ..write })
+    };
+    let write = says_so(who(1, "bob"), set(world.handle(F, 1), "x"));
+
+    assert_denied(&world.run(write), "\"ops\", which does not list \"bob\"");
+}
+
+#[test]
+fn a_write_that_needs_another_cells_acl_is_not_done_nor_its_answer_kept_until_it_is_told_of_it() {
+    let mut b = World::of("b", &[("/ls/dev", "a"), ("/ls/dev/x", "b")]);
+    b.session(1, Role::Client);
+    b.session(9, Role::Proxy);
+    let guarded = |create: &mut Create| create.acls = Some(acls("everyone", "ops", "admin"));
+    created(&b.write(own(1), create_with("/ls/dev/x/f", NodeKind::File, guarded)));
+    let write = client_write(through(2, 9, 1), 7, 0, set(b.handle("/ls/dev/x/f", 1), "x"));
+    let told = |is_member| {
+        let Command::ClientWrite(write) = write.clone() else { unreachable!() };
+        Command::ClientWrite(ClientWrite {
+            evidence: Some(Box::new(evidence([("ops", is_member)]))),
+            ..write
+        })
+    };
+
+    assert_eq!(b.run(write.clone()), Outcome::Needs(Need::Acl("ops".into())));
+    assert_eq!(b.kept(2, 7), None, "it is asked again with the same number");
+    assert_denied(&b.run(told(false)), "does not list");
+    assert_denied(&b.run(told(true)), "does not list");
+    let Command::ClientWrite(other) = told(true) else { unreachable!() };
+    let other = ClientWrite { number: RequestNumber(8), ..other };
+    assert!(matches!(b.run(Command::ClientWrite(other)), Outcome::Written { .. }));
+}
+
+fn evidence<const N: usize>(memberships: [(&str, bool); N]) -> Evidence {
+    let membership = |(acl, is_member): (&str, bool)| Membership { acl: acl.into(), is_member };
+    Evidence { memberships: memberships.map(membership).into(), ..Evidence::default() }
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn world() -> World {
 
 #[test]
 fn a_state_comes_back_from_its_snapshot_as_it_was() {
-    for state in [State::default(), World::new().state, world().state] {
+    let spread = World::of("b", &[("/ls/dev", "a"), ("/ls/dev/users/*", "a b"), ("/ls/dev/users/0/q", "a")]);
+    for state in [State::default(), World::new().state, world().state, spread.state] {
         let restored = State::from_snapshot(state.write_snapshot().into_iter()).expect("a good snapshot");
 
         restored.check_invariants();

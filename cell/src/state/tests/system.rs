@@ -3,11 +3,20 @@
 use super::*;
 
 const PROXIES: &str = "/ls/dev/.hasp/proxies";
+const PARTITIONS: &str = "/ls/dev/.hasp/partitions";
+
+fn partitions(world: &World) -> String {
+    let node = world.state.node(&name(PARTITIONS)).expect("planted");
+    String::from_utf8(node.contents.to_vec()).expect("text")
+}
 
 #[test]
 fn a_list_of_proxies_that_cannot_be_read_is_refused_and_the_old_one_stays() {
     let mut world = World::new();
     world.session(1, Role::Client);
+    let refused = world.put(1, PROXIES, "p1\n");
+    assert_failed(&refused, &ErrorCode::InvalidArgument, "list of proxies: line 1: \"p1\" is not HOST:PORT");
+    assert!(world.state.node(&name(PROXIES)).is_none());
     let outcome = world.put(1, PROXIES, "p1:7001\n");
     assert!(matches!(outcome, Outcome::Created { created: true, .. }), "{outcome:?}");
 
@@ -18,4 +27,63 @@ fn a_list_of_proxies_that_cannot_be_read_is_refused_and_the_old_one_stays() {
 
     let taken = world.put(1, PROXIES, "p1:7001\np2:7001\n");
     assert!(!matches!(taken, Outcome::Failed(_)), "{taken:?}");
+}
+
+#[test]
+fn the_map_of_the_founding_is_a_file_without_addresses() {
+    let world = World::of("a", &[("/ls/dev", "a"), ("/ls/dev/x", "b"), ("/ls/dev/users/*", "a b")]);
+
+    let text = partitions(&world);
+
+    let rules =
+        "version 1\n\n/ls/dev          a\n/ls/dev/users/*  a b\n/ls/dev/x        b\n\ncell a\ncell b\n";
+    assert!(text.starts_with("# ") && text.ends_with(rules), "{text}");
+    let map = world.state.genesis().expect("founded").map.clone();
+    assert_eq!(PartitionMap::parse(text.as_bytes()), Ok(map.without_addresses()));
+}
+
+#[test]
+fn the_file_of_the_map_takes_remarks_and_no_other_map() {
+    let mut world = World::of("a", &[("/ls/dev", "a"), ("/ls/dev/x", "b"), ("/ls/dev/users/*", "a b")]);
+    world.session(1, Role::Client);
+    let planted = partitions(&world);
+    let put = |world: &mut World, text: &str| world.put(1, PARTITIONS, text);
+    let check = |world: &mut World, text: &str, detail: &str| {
+        assert_failed(&put(world, text), &ErrorCode::InvalidArgument, detail);
+        assert_eq!(partitions(world), planted);
+    };
+
+    let other = "not the one that the cell was founded with, version 1; it cannot change";
+    check(&mut world, &planted.replace("/ls/dev/x        b", "/ls/dev/x a"), other);
+    check(&mut world, &planted.replace("/users/*  a b", "/users/* b"), other);
+    check(&mut world, &planted.replace("version 1", "version 2"), other);
+    check(&mut world, &(planted.clone() + "cell c\n"), other);
+    check(&mut world, &planted.replace("/ls/dev", "/ls/prod"), other);
+    check(&mut world, &planted.replace("cell b", "cell b h:1"), "addresses of replicas are configured");
+    check(
+        &mut world,
+        &planted.replace("/x        b", "/x c"),
+        "partition map: line 7: partition rule /ls/dev/x: cell c",
+    );
+    check(&mut world, "", "no line \"version N\"");
+
+    let remarked = "# ours\n".to_owned() + &planted.replace("a b\n", "b, a # both\n");
+    let taken = put(&mut world, &remarked);
+    assert!(!matches!(taken, Outcome::Failed(_)), "{taken:?}");
+    assert_eq!(partitions(&world), remarked);
+}
+
+#[test]
+fn the_file_of_the_map_stays_and_its_keeper_too() {
+    let mut world = World::new();
+    world.session(1, Role::Client);
+
+    let holder = world.handle(PARTITIONS, 1);
+    let refused = world.write(who(1, "admin"), Write::Delete { holder });
+    assert_failed(&refused, &ErrorCode::PermissionDenied, "/ls/dev/.hasp/partitions cannot be deleted");
+
+    let holder = world.handle(PARTITIONS, 2);
+    let acls = acls("everyone", "everyone", "everyone");
+    let refused = world.write(who(1, "admin"), Write::SetAcl { holder, acls, if_generation: None });
+    assert_failed(&refused, &ErrorCode::PermissionDenied, "stays in the ACL \"admin\"");
 }

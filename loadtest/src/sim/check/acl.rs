@@ -2,19 +2,23 @@
 //! acknowledged is allowed by what was before it: reads, cached or not, writes, locks, events. And nothing is refused
 //! that is allowed.
 //!
-//! Who may do what is worked out from the ACL names of nodes and the contents of ACL files as they were. Cells that
-//! do not hold these files know the two that are built in, and so does this.
+//! Who may do what is worked out from the ACL names of nodes and the contents of ACL files as they were. Cells that do
+//! not hold these files are told of them: of what was allowed there the principal must have been in the ACL at some
+//! moment of the call, and of what was refused not in all of them (`route-5`). A client without a router is refused.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hasp_client::HandleEvent;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::event::EventKind;
+use hasp_proto::id::Generation;
 use hasp_proto::name::Name;
 use hasp_proto::node::AclNames;
 use hasp_proto::request::{Reply, Use};
 
 use super::super::clock::Moment;
-use super::super::history::{Asked, History, Told, Truth, What};
+use super::super::history::{Asked, History, Told, Truth, Version, What};
 use super::super::script::{self, ADMIN, EVERYONE};
 use super::Findings;
 use super::reads::{Acknowledged, describe};
@@ -26,6 +30,10 @@ pub fn check(history: &History, findings: &mut Findings) {
         let Some(Told { position: Some(position), result, .. }) = &asked.told else { continue };
         let (Some(truth), Some(access)) = (history.truth(position), access(asked)) else { continue };
         let call = Guarded { asked, access, truth, principal: script::principal(asked.client) };
+        if let Some(acls) = call.acls_elsewhere(position.index) {
+            call.check_elsewhere(history, &acls, result, findings);
+            continue;
+        }
         match result {
             Ok(reply) => {
                 call.check_position(reply, position.index, findings);
@@ -36,6 +44,73 @@ pub fn check(history: &History, findings: &mut Findings) {
         }
     }
     check_events(history, findings);
+    for asked in history.asked.iter().filter(|asked| script::is_of_ring(&asked.name)) {
+        check_below(history, asked, findings);
+    }
+}
+
+/// Whoever made a child in a directory was allowed to write that, whichever cell holds it, at some moment of the call. The
+/// cell of the children goes by names that it has heard of, which later ones follow before their change is acknowledged.
+fn check_below(history: &History, asked: &Asked, findings: &mut Findings) {
+    let (Some(home), Some(parent)) = (home(history), asked.name.parent()) else { return };
+    let is_new = matches!(asked.reply(), Some(Reply::Opened { created: true, .. }));
+    let Some(told) = asked.told.as_ref().filter(|_| is_new && script::is_spread(&parent)) else { return };
+    let principal = script::principal(asked.client);
+    let acknowledged: BTreeMap<Generation, Moment> =
+        history.asked.iter().filter(|it| it.name == parent).filter_map(acknowledged_names).collect();
+    let versions = &home.versions[&parent];
+    let is_over = |later: &Version| match &later.node {
+        Some((stat, _)) => acknowledged.get(&stat.acl_generation).is_some_and(|at| *at < asked.begun),
+        None => later.at < asked.begun,
+    };
+    let first = versions.iter().rposition(is_over).unwrap_or(0);
+    let is_allowed = versions[first..].iter().filter(|version| version.at <= told.at).any(|version| {
+        let Some((stat, _)) = &version.node else { return false };
+        is_in(home, &stat.acls.write, &principal, (asked.begun, told.at)).0
+    });
+    findings.expect(is_allowed, || {
+        format!(
+            "P-ACL: {} as {principal} was allowed by no names that {parent} had meanwhile",
+            describe(asked)
+        )
+    });
+}
+
+/// Names that were given to a node, and when that was acknowledged.
+fn acknowledged_names(asked: &Asked) -> Option<(Generation, Moment)> {
+    match asked.reply()? {
+        Reply::AclSet { acl_generation } => Some((*acl_generation, asked.told.as_ref()?.at)),
+        _ => None,
+    }
+}
+
+/// The cell that holds the ACL files.
+fn home(history: &History) -> Option<&Truth> {
+    history.truths.values().find(|truth| is_home(truth))
+}
+
+fn is_home(truth: &Truth) -> bool {
+    truth.state.genesis().is_some_and(|genesis| genesis.cell == *genesis.map.home())
+}
+
+/// Whether the principal was in that ACL at some moment between these, and whether at all of them.
+fn is_in(home: &Truth, acl: &str, principal: &str, (from, to): (Moment, Moment)) -> (bool, bool) {
+    if acl == EVERYONE || acl == ADMIN {
+        let is_in = acl == EVERYONE || principal == ADMIN;
+        return (is_in, is_in);
+    }
+    let versions = script::file_of_acl(acl).and_then(|file| home.versions.get(&file));
+    let versions = versions.map_or(&[][..], Vec::as_slice);
+    let first = versions.partition_point(|version| version.at < from).saturating_sub(1);
+    let then = versions[first..].iter().take_while(|version| version.at <= to);
+    let lists = |version: &Version| version.node.as_ref().is_some_and(|(_, it)| lists(it, principal));
+    let is_from_the_start = versions.get(first).is_some_and(|version| version.at < from);
+    let (mut sometimes, mut always) = (false, is_from_the_start);
+    for version in then {
+        sometimes |= lists(version);
+        always &= lists(version);
+    }
+    (sometimes, always)
 }
 
 /// What a call needs to be allowed; `None` if it needs nothing, or did not find the node there.
@@ -61,6 +136,48 @@ struct Guarded<'a> {
 }
 
 impl Guarded<'_> {
+    /// The ACL names that decided it, if another cell holds their files: before the command of that index and after it.
+    fn acls_elsewhere(&self, index: u64) -> Option<Vec<String>> {
+        if is_home(self.truth) {
+            return None;
+        }
+        let name_at = |index| {
+            let (stat, _) = self.truth.node_at(&self.asked.name, index)?;
+            let AclNames { read, write, change } = stat.acls.clone();
+            Some(match self.access {
+                Use::Read => read,
+                Use::WriteAndLock => write,
+                Use::ChangeAcl => change,
+            })
+        };
+        let names: Vec<_> = [index.saturating_sub(1), index].into_iter().filter_map(name_at).collect();
+        names.iter().any(|acl| acl != EVERYONE).then_some(names)
+    }
+
+    fn check_elsewhere(
+        &self,
+        history: &History,
+        acls: &[String],
+        result: &Result<Reply, ErrorCode>,
+        findings: &mut Findings,
+    ) {
+        let (Some(home), Some(told)) = (home(history), &self.asked.told) else { return };
+        let window = (self.asked.begun, told.at);
+        let (what, who) = (describe(self.asked), &self.principal);
+        let seen: Vec<_> = acls.iter().map(|acl| is_in(home, acl, who, window)).collect();
+        match result {
+            Ok(_) => findings.expect(seen.iter().any(|(sometimes, _)| *sometimes), || {
+                format!("P-ACL: {what} as {who} was allowed by {acls:?}, none of which let it in meanwhile")
+            }),
+            Err(ErrorCode::PermissionDenied) if !history.alone.contains(&self.asked.client) => {
+                findings.expect(!seen.iter().all(|(_, always)| *always), || {
+                    format!("P-ACL: {what} as {who} was refused by {acls:?}, which let it in all the time")
+                });
+            }
+            Err(_) => {}
+        }
+    }
+
     fn may_at(&self, index: u64) -> Option<bool> {
         may(self.truth, &self.asked.name, &self.principal, self.access, index)
     }
@@ -143,6 +260,8 @@ pub fn may(truth: &Truth, name: &Name, principal: &str, access: Use, index: u64)
     };
     Some(match acl.as_str() {
         EVERYONE => true,
+        // Nothing is told of what another cell's ACL guards.
+        _ if !is_home(truth) => false,
         ADMIN => principal == ADMIN,
         other => {
             let file = script::file_of_acl(other).and_then(|file| truth.node_at(&file, index));
@@ -154,7 +273,7 @@ pub fn may(truth: &Truth, name: &Name, principal: &str, access: Use, index: u64)
 /// Whether the principal may read the node at that index and at all others that were committed at the same moment: who
 /// is told is decided when they all have been applied.
 pub fn may_read_throughout(truth: &Truth, name: &Name, principal: &str, (index, at): (u64, Moment)) -> bool {
-    if !script::is_guarded(name) {
+    if !script::is_guarded(name) && !script::is_of_ring(name) {
         return true;
     }
     moments(truth, (index, at)).all(|index| may(truth, name, principal, Use::Read, index) == Some(true))

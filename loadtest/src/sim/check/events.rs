@@ -49,7 +49,7 @@ impl Fact {
 /// Checks what applications were told.
 pub fn check(history: &History, findings: &mut Findings) {
     let facts: BTreeMap<&CellName, Vec<Fact>> =
-        history.truths.iter().map(|(cell, truth)| (cell, facts(truth))).collect();
+        history.truths.iter().map(|(cell, truth)| (cell, all_facts(history, truth))).collect();
     let wanted: Vec<&Asked> =
         history.asked.iter().filter(|asked| matches!(asked.what, What::Acquire(_))).collect();
     for heard in &history.heard {
@@ -59,7 +59,7 @@ pub fn check(history: &History, findings: &mut Findings) {
                 check_conflict(watch, heard.at, &wanted, findings);
             }
             HandleEvent::Happened(event) => {
-                let facts = facts.get(&watch.position.cell).map_or(&[][..], Vec::as_slice);
+                let facts = facts.get(&event.position.cell).map_or(&[][..], Vec::as_slice);
                 check_told(watch, heard.at, event, facts, findings);
             }
             HandleEvent::Invalid(error) => check_invalid(history, watch, heard.at, error, findings),
@@ -73,6 +73,39 @@ pub fn check(history: &History, findings: &mut Findings) {
         missed.check(number, watch, findings);
         check_end(history, watch, findings);
     }
+}
+
+/// The same, with what is told of directories whose node another cell holds.
+fn all_facts(history: &History, truth: &Truth) -> Vec<Fact> {
+    let mut all = facts(truth);
+    let others = || history.truths.values().filter(|other| !std::ptr::eq(*other, truth));
+    for (name, versions) in truth.versions.iter().filter(|(name, _)| script::is_of_ring(name)) {
+        let Some(parent) = name.parent() else { continue };
+        let mut before = None;
+        for version in versions {
+            let node_then = |other: &Truth| {
+                let versions = other.versions.get(&parent)?;
+                let count = versions.partition_point(|it| it.at <= version.at);
+                versions[..count].last()?.node.as_ref().map(|(stat, _)| stat.instance)
+            };
+            let instance = others().find_map(node_then);
+            let was: Option<&Version> = before.replace(version);
+            let was = was.and_then(|was| was.node.as_ref());
+            let kind = match (was, &version.node) {
+                (None, Some(_)) => Some(EventKind::ChildAdded),
+                (Some(_), None) => Some(EventKind::ChildRemoved),
+                (Some(_), Some(_)) => Some(EventKind::ChildModified),
+                (None, None) => None,
+            };
+            let (index, at, child) = (version.index, version.at, Some(name.component().to_owned()));
+            all.extend(kind.zip(instance).map(|(kind, instance)| {
+                let (name, child) = (parent.clone(), child.clone());
+                Fact { index, at, kind, name, instance, child }
+            }));
+        }
+    }
+    all.sort_by_key(|fact| fact.index);
+    all
 }
 
 /// Everything that was done in a cell and that handles are told of, in its order.
@@ -166,17 +199,16 @@ fn check_order(history: &History, findings: &mut Findings) {
     let mut told: BTreeSet<(usize, u64, EventKind, Option<&str>)> = BTreeSet::new();
     for heard in &history.heard {
         let watch = &history.watches[heard.watch];
-        let session = (watch.client, watch.life, &watch.position.cell);
         let event = match &heard.event {
             HandleEvent::Happened(event) if event.kind != EventKind::LockConflict => event,
             HandleEvent::EventsLost(_) => {
-                latest.remove(&session);
+                latest.retain(|(client, life, _), _| (*client, *life) != (watch.client, watch.life));
                 told.retain(|(watch, ..)| *watch != heard.watch);
                 continue;
             }
             HandleEvent::Happened(_) | HandleEvent::Invalid(_) => continue,
         };
-        let before = latest.insert(session, event);
+        let before = latest.insert((watch.client, watch.life, &event.position.cell), event);
         findings.expect(before.is_none_or(|before| !event.position.is_before(&before.position)), || {
             let before = before.expect("there is one");
             let (at, who) = (heard.at, who(watch));

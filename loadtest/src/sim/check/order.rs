@@ -30,7 +30,9 @@ struct Zone {
 pub fn check(history: &History, findings: &mut Findings) {
     let mut by_name: BTreeMap<&Name, Vec<&Asked>> = BTreeMap::new();
     for asked in &history.asked {
-        let is_of_file = asked.name.parent().is_none_or(|parent| parent.component() != "d");
+        let comes_and_goes = script::is_of_ring(&asked.name);
+        let is_of_file =
+            !comes_and_goes && asked.name.parent().is_none_or(|parent| parent.component() != "d");
         if is_of_file && asked.name.component() != "d" && !script::is_acl_file(&asked.name) {
             by_name.entry(&asked.name).or_default().push(asked);
         }

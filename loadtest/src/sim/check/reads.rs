@@ -12,6 +12,7 @@ use hasp_proto::request::Reply;
 
 use super::super::clock::Moment;
 use super::super::history::{Asked, History, Told, Truth, What};
+use super::super::script;
 use super::Findings;
 
 /// Checks all reads.
@@ -67,7 +68,8 @@ fn check_value(asked: &Asked, position: &Position, truth: &Truth, findings: &mut
             since.iter().any(|version| version.node.as_ref().is_some_and(|(is, _)| is == stat))
         }
         (Ok(Reply::Stat(stat) | Reply::Opened { stat, .. }), Some((is, _))) => stat == is,
-        (Ok(Reply::Children { children, .. }), Some(_)) => {
+        // A directory in the ring is listed by the cell of its children.
+        (Ok(Reply::Children { children, .. }), node) if node.is_some() || script::is_spread(&asked.name) => {
             let listed: BTreeMap<_, _> =
                 children.iter().map(|child| (child.component.as_str(), &child.stat)).collect();
             children_of(truth, &asked.name).all(|name| {

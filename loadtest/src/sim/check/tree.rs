@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hasp_cell::state::{Node, State};
+use hasp_proto::crossing::Chore;
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
 
@@ -25,7 +26,7 @@ pub struct Seen {
 
 /// What holds at any time of what a replica has applied.
 pub fn check(state: &State, findings: &mut Findings) {
-    let abandoned: BTreeSet<_> = state.abandoned().collect();
+    let abandoned: BTreeSet<_> = state.abandoned().chain(state.left_elsewhere()).collect();
     let seen = |(name, node): &(Name, &Node)| {
         let has_children = state.has_children(name);
         let is_open =
@@ -69,6 +70,29 @@ pub fn check_any(world: &mut World) {
     findings.broken.into_iter().for_each(|what| world.break_promise(what));
 }
 
+/// No child is ever without its directory, though that is in another cell: not even for a moment, by what was committed
+/// in both. To be looked at whenever something was.
+pub fn check_across(world: &World, findings: &mut Findings) {
+    for (cell, truth) in &world.history.truths {
+        for (directory, root) in truth.state.roots() {
+            let Some(owner) = world.map.owner(directory).and_then(|owner| world.history.truths.get(owner))
+            else {
+                continue;
+            };
+            let there = owner.state.node(directory).map(|node| node.instance);
+            let child = truth.state.children(directory).next().map(|(name, _)| name);
+            let is_of_rule = world.map.has_rule(directory);
+            findings.expect(is_of_rule || child.is_none() || there == Some(root.instance), || {
+                format!(
+                    "P-TREE: {} is in cell {cell}, below {directory} of instance {}, of which {there:?} is there",
+                    child.expect("there is one"),
+                    root.instance
+                )
+            });
+        }
+    }
+}
+
 /// At the end of a world: whatever was about to go is gone.
 pub fn check_end(world: &World, findings: &mut Findings) {
     for replica in world.replicas.iter().step_by(REPLICAS) {
@@ -78,15 +102,31 @@ pub fn check_end(world: &World, findings: &mut Findings) {
             let at = replica.state.position();
             format!("P-TREE: at the end, {at}, nobody has {abandoned:?} open, and they are there")
         });
+        for (name, _) in replica.state.left_elsewhere() {
+            let has_children = world.history.truths.values().any(|truth| truth.state.has_children(&name));
+            findings.expect(has_children, || {
+                format!("P-TREE: at the end nobody has {name} open, it has no children, and it is there")
+            });
+        }
+        let chores: Vec<_> = replica.state.chores().into_iter().filter(is_unfinished).collect();
+        findings.expect(chores.is_empty(), || format!("route-4: at the end {chores:?} is left behind"));
+    }
+    check_across(world, findings);
+}
+
+/// Whether something is half done. An ephemeral directory with children stays.
+fn is_unfinished(chore: &Chore) -> bool {
+    match chore {
+        Chore::End { .. } => false,
+        Chore::Unseal { .. } | Chore::Propagate { .. } => true,
     }
 }
 
 /// The directories that a cell begins with, and all that is below them.
 fn nodes(state: &State) -> Vec<(Name, &Node)> {
     let Some(genesis) = state.genesis() else { return Vec::new() };
-    let prefixes = genesis.map.rules().map(|(prefix, _)| prefix.clone());
-    let above = |prefix: Name| std::iter::successors(Some(prefix), Name::parent);
-    let mut directories: BTreeSet<Name> = prefixes.flat_map(above).collect();
+    let mut directories: BTreeSet<Name> =
+        genesis.map.directories().into_iter().chain(state.roots().map(|(name, _)| name.clone())).collect();
     let mut nodes = BTreeMap::new();
     while let Some(directory) = directories.pop_first() {
         for (name, node) in state.children(&directory) {

@@ -10,6 +10,7 @@ use hasp_proto::node::{AclNames, LockMode, NodeKind};
 use hasp_proto::request::{EndCause, Use};
 use hasp_proto::stream::Role;
 
+use super::crossing;
 use crate::protobuf::{Field, Message};
 use crate::targets::state::{ADMIN, CLIENT, PROXY, cell};
 
@@ -67,6 +68,7 @@ impl Story {
             settled_below: RequestNumber(0),
             principal: principal.into(),
             guard,
+            evidence: (session == BEHIND).then(|| Box::new(crossing::evidence())),
             write,
         }));
         number
@@ -121,6 +123,14 @@ fn everyday() -> Story {
     story
 }
 
+fn between_cells() -> Story {
+    let mut story = Story::new();
+    for op in crossing::ops() {
+        story.command(Command::Cross(op));
+    }
+    story
+}
+
 fn troubled() -> Story {
     let mut story = Story::new();
     let file = story.create(BEHIND, "/ls/dev/f", NodeKind::File, false);
@@ -162,12 +172,21 @@ pub fn entries() -> Vec<Named> {
         let commands = story.entries.into_iter().flat_map(|entry| entry.commands).collect();
         LogEntry { epoch: Epoch(1), commands }.encode().to_vec()
     };
-    vec![("everyday", all(everyday())), ("troubled", all(troubled())), ("nothing", Vec::new())]
+    vec![
+        ("everyday", all(everyday())),
+        ("troubled", all(troubled())),
+        ("between-cells", all(between_cells())),
+        ("nothing", Vec::new()),
+    ]
 }
 
 /// What happens in a cell.
 pub fn histories() -> Vec<Named> {
-    vec![("everyday", everyday().encoded()), ("troubled", troubled().encoded())]
+    vec![
+        ("everyday", everyday().encoded()),
+        ("troubled", troubled().encoded()),
+        ("between-cells", between_cells().encoded()),
+    ]
 }
 
 /// States in the middle of histories.
@@ -186,5 +205,6 @@ pub fn snapshots() -> Vec<Named> {
         ("in-use", snapshot(&troubled, 6)),
         ("orphaned", snapshot(&troubled, 7)),
         ("ended", snapshot(&troubled, troubled.entries.len())),
+        ("between-cells", snapshot(&between_cells(), 9)),
     ]
 }

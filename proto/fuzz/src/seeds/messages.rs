@@ -23,6 +23,7 @@ use hasp_proto::stream::{Down, Grant, Hello, KeepAlive, News, Role, Up, Welcome}
 use hasp_proto::wire::v1;
 use prost::Message as _;
 
+use super::crossing;
 use crate::targets::{holder, tokens};
 
 type Named = (&'static str, Vec<u8>);
@@ -115,6 +116,7 @@ pub fn request(number: u64, op: Op) -> Up {
         claim: Claim(4),
         principal: "someone else".into(),
         is_mover: false,
+        evidence: Some(Box::new(crossing::evidence())),
     };
     Up::Request(Request {
         number: RequestNumber(number),
@@ -183,6 +185,9 @@ fn ops() -> Vec<Op> {
         Op::Settle(vec![(session(), RequestNumber(5)), (SessionId([7; 16]), RequestNumber(6))]),
         Op::Claim,
     ]
+    .into_iter()
+    .chain(crossing::ops().into_iter().map(Op::Cross))
+    .collect()
 }
 
 /// Batches of a holder.
@@ -225,6 +230,9 @@ fn replies() -> Vec<Reply> {
         Reply::SequencerStands,
         Reply::Noted,
     ]
+    .into_iter()
+    .chain(crossing::replies())
+    .collect()
 }
 
 fn errors() -> Vec<ErrorCode> {
@@ -337,7 +345,8 @@ pub fn downwards() -> Vec<Named> {
 pub fn locate() -> Vec<u8> {
     let addresses = |port: u16| vec![format!("one:{port}"), format!("two:{port}"), format!("three:{port}")];
     let cells = BTreeMap::from([(cell(), addresses(1)), (CellName::new("b"), addresses(2))]);
-    let rules = [("/ls/dev", "a"), ("/ls/dev/shared", "b"), ("/ls/dev/shared/deep", "a")];
+    let rules =
+        [("/ls/dev", "a"), ("/ls/dev/shared", "b"), ("/ls/dev/shared/deep", "a"), ("/ls/dev/users/*", "a b")];
     let map = PartitionMap::new(7, "dev", rules, cells).expect("a map");
     v1::LocateReply {
         host: v1::locate_reply::Host::Replica.into(),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use hasp_cell::state::{
-    Access, AppliedOutcome, ClientWrite, Command, Create, LogEntry, Outcome, State, Write,
+    Access, AppliedOutcome, ClientWrite, Command, Create, LogEntry, Outcome, State, Who, Write,
 };
 use hasp_proto::error::ErrorCode;
 use hasp_proto::id::{Claim, RequestNumber};
@@ -23,7 +23,7 @@ pub fn acl(contents: &[u8]) -> Verdict {
         assert!(matches!(outcome, Outcome::Created { created: true, .. }), "{outcome:?}");
         let name = name("/ls/dev/guarded");
         for principal in ["admin", "someone", "*", "", "#", "a b"] {
-            let _ = state.check_access(&name, principal, Access::Read);
+            let _ = state.check_access(&name, Who::alone(principal), Access::Read);
         }
     })
 }
@@ -90,6 +90,7 @@ fn apply(state: &mut State, number: u64, create: Create) -> AppliedOutcome {
         settled_below: RequestNumber(0),
         principal: "admin".into(),
         guard: None,
+        evidence: None,
         write: Write::Create(create),
     };
     let entry = LogEntry { epoch: state.epoch(), commands: vec![Command::ClientWrite(write)] };

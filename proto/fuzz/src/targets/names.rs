@@ -1,9 +1,29 @@
-//! Names of nodes.
+//! Names of nodes, and the map that says which cell has them.
 
 use hasp_proto::limits::{COMPONENTS_MAX, NAME_BYTES_MAX};
 use hasp_proto::name::Name;
+use hasp_proto::partition::PartitionMap;
 
 use crate::target::Verdict;
+
+/// Text that claims to be a partition map.
+pub fn partition_file(bytes: &[u8]) -> Verdict {
+    let map = match PartitionMap::parse(bytes) {
+        Ok(map) => map,
+        Err(error) => return Verdict::refused(error.detail),
+    };
+    assert_eq!(
+        PartitionMap::parse(map.to_text().as_bytes()).as_ref(),
+        Ok(&map),
+        "a map is read as it was written"
+    );
+    assert_eq!(PartitionMap::parse(map.to_file().as_bytes()).as_ref(), Ok(&map.without_addresses()));
+    for directory in map.directories() {
+        assert!(map.owner(&directory).is_some() && map.children_owner(&directory).is_some(), "{directory}");
+    }
+    let rings = map.rings().count();
+    Verdict::taken(format!("a map with {} rings", if rings < 2 { "few" } else { "many" }))
+}
 
 /// Text that claims to be a name.
 pub fn name(bytes: &[u8]) -> Verdict {

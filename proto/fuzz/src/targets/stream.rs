@@ -97,9 +97,16 @@ pub fn locate(bytes: &[u8]) -> Verdict {
         Ok(map) => {
             assert_eq!(map_from_wire(&map_to_wire(&map)).as_ref(), Ok(&map));
             assert!(map.rules().any(|(_, cell)| cell == map.home()), "the home cell owns something");
-            for (prefix, _) in map.rules() {
-                assert!(map.children_owner(prefix).is_some(), "a prefix has an owner of its children");
-                let _ = (map.owner(prefix), map.is_boundary(prefix));
+            for directory in map.directories() {
+                assert!(map.children_owner(&directory).is_some(), "a directory has an owner of its children");
+                assert!(map.owner(&directory).is_some(), "and of its own");
+                let _ = (map.is_boundary(&directory), map.has_rule(&directory));
+            }
+            for (directory, ring) in map.rings() {
+                let Ok(below) = directory.child("x") else { continue };
+                let owner = map.children_owner(&below).expect("every directory has one");
+                let has_rule = map.rules().any(|(prefix, _)| *prefix == below);
+                assert!(has_rule || ring.cells().contains(owner), "{below} of {owner} is not on {ring}");
             }
             Verdict::taken("a map")
         }

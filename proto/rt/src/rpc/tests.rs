@@ -385,8 +385,11 @@ async fn of_those_who_come_at_once_a_few_are_begun_with_and_the_silent_hold_up_n
     let world = World::with(Profile { greeting_at_once: 2, ..Profile::clients() }).await;
     let before = world.env.clock.now();
     let waited = || world.env.clock.now().saturating_since(before);
+    let mut talking = Vec::new();
     for ping in 0..6 {
-        world.session().await.ping(ping).await;
+        let mut session = world.session().await;
+        session.ping(ping).await;
+        talking.push(session);
     }
     assert_eq!(waited(), Duration::ZERO, "who makes a call makes room");
 

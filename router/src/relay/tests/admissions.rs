@@ -158,6 +158,20 @@ fn a_lost_cell_hears_who_speaks_for_a_client_before_anything_else_of_it() {
 }
 
 #[test]
+fn the_end_of_a_client_is_told_to_a_lost_cell_too_where_it_was_claimed_later() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.run_for(20_000);
+    let now = world.now;
+    world.clients[client].core.end(now);
+    world.run_for(1_000);
+
+    let asked = world.asked("b", client);
+    let since = asked.iter().filter(|(_, it)| it.on_behalf.as_ref().is_some_and(|client| client.claim.0 > 1));
+    let asked: Vec<_> = since.map(|(_, it)| it.op.name()).collect();
+    assert_eq!(asked, ["claim", "end_client"]);
+}
+
+#[test]
 fn a_client_that_a_lost_cell_has_given_up_is_told_so_when_the_cell_is_back() {
     let (mut world, client) = let_in_without_a_cell();
     world.cell("b").refuses = Some(("claim", ErrorCode::SessionExpired));
@@ -173,6 +187,24 @@ fn a_client_that_a_lost_cell_has_given_up_is_told_so_when_the_cell_is_back() {
     world.run_for(80_000);
 
     assert_eq!(ends(&world), 1, "its lease is over");
+}
+
+#[test]
+fn that_a_lost_cell_has_given_a_client_up_counts_though_it_came_again_meanwhile() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.cell("b").holds = true;
+    world.run_for(10_000);
+    assert_eq!(world.asked("b", client).last().map(|(_, it)| it.op.name()), Some("claim"));
+    let at = world.clients[client].core.sessions().find_map(|held| held.host.map(str::to_owned));
+    world.cut_client(client, if at.as_deref() == Some("p") { "q" } else { "p" });
+    world.run_for(5_000);
+    assert_eq!(welcomes(&world, client), 3);
+
+    world.cell("b").refuses = Some(("claim", ErrorCode::SessionExpired));
+    world.cell("b").answer_held();
+    world.run_for(2_000);
+
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Expired(_))), 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::handle::{HandleBody, HandleKey, HandleToken};
 use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
@@ -22,6 +23,9 @@ use hasp_proto::server::cachers::{Cachers, RoundId};
 use hasp_proto::server::{Output, ServerCore};
 use hasp_proto::stream::{Down, News};
 use hasp_proto::time::Time;
+
+/// A directory whose children are another cell's than the node.
+pub(crate) const SPLIT: &str = "/ls/dev/b";
 
 pub(crate) struct Cell {
     pub(crate) core: ServerCore,
@@ -157,6 +161,8 @@ impl Cell {
                     self.core.refuse(connection, ErrorCode::SessionExpired.because("unknown here"));
                 }
                 Output::Admit(connection, ..) => self.core.admit(now, connection),
+                // Nothing is left behind here.
+                Output::Request(_, request) if request.op == Op::Cross(CrossOp::Chores) => {}
                 Output::Request(session, request) => {
                     self.seen.push((session, request.clone()));
                     if self.holds {
@@ -326,6 +332,7 @@ impl Cell {
         };
         let name = match &request.op {
             Op::Open(open) => Some(open.name.clone()),
+            Op::Cross(CrossOp::ListRoot { name, .. }) => Some(name.clone()),
             op => op.handle().and_then(HandleToken::claimed_body).map(|body| body.name),
         };
         let name = name.unwrap_or_else(|| Name::parse("/ls/dev").expect("good"));
@@ -335,7 +342,12 @@ impl Cell {
         }
         let is_read = matches!(
             request.op,
-            Op::GetContentsAndStat(_) | Op::GetStat(_) | Op::Refresh(_) | Op::ReadDir(_) | Op::Open(_)
+            Op::GetContentsAndStat(_)
+                | Op::GetStat(_)
+                | Op::Refresh(_)
+                | Op::ReadDir(_)
+                | Op::Open(_)
+                | Op::Cross(CrossOp::ListRoot { .. })
         );
         if is_read && !self.may_read(&name, principal) {
             let error = ErrorCode::PermissionDenied.because(format!("{principal} is not in the ACL"));
@@ -349,7 +361,7 @@ impl Cell {
                     cell: self.name.clone(),
                     name: name.clone(),
                     instance: Instance(1),
-                    kind: NodeKind::File,
+                    kind: if name.as_str() == SPLIT { NodeKind::Directory } else { NodeKind::File },
                     r#use: open.r#use,
                     session,
                     opened_by,
@@ -365,7 +377,7 @@ impl Cell {
                 (Reply::Contents { contents: node.contents.clone(), stat: stat(&name, &node) }, of_node)
             }
             Op::GetStat(_) | Op::Refresh(_) => (Reply::Stat(stat(&name, &node)), of_node),
-            Op::ReadDir(_) => {
+            Op::ReadDir(_) | Op::Cross(CrossOp::ListRoot { .. }) => {
                 let below =
                     |child: &&Name| child.parent().as_ref() == Some(&name) && !self.absent.contains(*child);
                 let child = |child: &Name| {
@@ -405,8 +417,13 @@ fn reply_of_write(op: &Op, node: &Node) -> Reply {
         Op::GetSequencer(_) => Reply::Sequencer(SequencerToken::new(Bytes::new())),
         Op::CheckSequencer(_) => Reply::SequencerStands,
         Op::EndClient(_) | Op::Settle(_) | Op::Claim => Reply::Noted,
-        Op::Open(_) | Op::GetContentsAndStat(_) | Op::GetStat(_) | Op::ReadDir(_) | Op::Refresh(_) => {
-            panic!("a read: {op:?}")
+        Op::Open(_)
+        | Op::GetContentsAndStat(_)
+        | Op::GetStat(_)
+        | Op::ReadDir(_)
+        | Op::Refresh(_)
+        | Op::Cross(_) => {
+            panic!("no write: {op:?}")
         }
     }
 }

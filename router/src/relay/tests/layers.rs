@@ -5,10 +5,11 @@ use std::time::Duration;
 use hasp_proto::client::Event;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::event::EventKind;
-use hasp_proto::limits::CLAIM_WINDOW;
+use hasp_proto::limits::{CLAIM_WINDOW, LEASE_MAX};
 use hasp_proto::node::LockMode;
 use hasp_proto::request::{EndCause, Op, Reply, Use};
 use hasp_proto::stream::News;
+use hasp_proto::time::Time;
 
 use super::caching::{cacher, contents, for_reading, put, reads_at};
 use super::events::{happens_at, heard, listening};
@@ -23,6 +24,24 @@ fn world() -> World {
 fn above(world: &World, relay: &str) -> String {
     let mut hosts = world.relays[relay].upstream.sessions().filter_map(|held| held.host.map(str::to_owned));
     hosts.next().expect("it has a host")
+}
+
+/// The relay that a client holds its session with.
+fn host_of(world: &World, client: usize) -> String {
+    let mut hosts = world.clients[client].core.sessions().filter_map(|held| held.host.map(str::to_owned));
+    hosts.next().expect("it has a host")
+}
+
+/// Has a client hold its session with one of two hosts that it can go to.
+fn steer(world: &mut World, client: usize, to: &str, from: &str) {
+    if host_of(world, client) == from {
+        world.silence(from);
+        world.break_links(client);
+        world.run_for(5_000);
+        world.unsilence(from);
+        world.run_for(3_000);
+    }
+    assert_eq!(host_of(world, client), to);
 }
 
 fn other(upper: &str) -> &'static str {
@@ -122,6 +141,28 @@ fn no_lease_outlives_any_lease_above_it_and_caches_do_not_lapse() {
 }
 
 #[test]
+fn a_lapse_is_dealt_with_for_every_cell_behind_the_host_above_before_leases_below_are_extended() {
+    let mut world = World::layered(&["u"], &["p"]);
+    let clients = [A, B].map(|name| cacher(&mut world, "p", name).0);
+    world.run_for(20_000);
+    let kept = world.relays["p"].status().registrations;
+    assert!(kept > 0);
+
+    // The lease that would have been in time comes at the moment at which the one before ends.
+    world.cut("p", "u");
+    let end = world.relays["p"].upstream.sessions().map(|held| held.ends.cache).min().expect("it has one");
+    world.run_until(Time::from_micros(end.as_micros() - 1));
+    world.now = end;
+    world.mend();
+
+    assert_eq!(world.relays["p"].status().registrations, 0, "of either cell");
+    world.run_for(100);
+    for client in clients {
+        assert!(world.clients[client].core.lease_ends().all(|(_, ends)| ends.cache > world.now));
+    }
+}
+
+#[test]
 fn a_client_goes_on_when_the_upper_relay_dies_and_its_lock_with_it() {
     let mut world = world();
     let (holder, reader) = (world.add_client(&["p"]), world.add_client(&["p"]));
@@ -206,8 +247,8 @@ fn a_client_that_comes_from_elsewhere_is_shown_what_the_cell_says_not_what_a_rel
     cacher(&mut world, "q", A);
     let file = for_reading(&mut world, mover, A);
     contents(&mut world, mover, &file);
-    let left = world.clients[mover].core.sessions().find_map(|held| held.host.map(str::to_owned));
-    world.kill(&left.expect("it has a host"));
+    let left = host_of(&world, mover);
+    world.kill(&left);
     world.run_for(2_000);
 
     let before = reads_at(&world, "a");
@@ -256,21 +297,13 @@ fn a_client_that_a_cell_has_given_up_hears_of_it_through_both_layers() {
 fn what_a_lower_relay_says_late_of_a_client_that_is_at_the_upper_one_itself_changes_nothing() {
     let mut world = World::layered(&["u"], &["p"]);
     let client = world.add_client(&["p", "u"]);
-    if world.relays["p"].status().sessions == 0 {
-        world.silence("u");
-        world.break_links(client);
-        world.run_for(5_000);
-        world.unsilence("u");
-        world.run_for(3_000);
-    }
-    assert_eq!(world.relays["p"].status().sessions, 1);
+    steer(&mut world, client, "p", "u");
     listening(&mut world, client, &[EventKind::ContentsModified]);
     world.silence("p");
     world.break_links(client);
     world.run_for(3_000);
     let handle = listening(&mut world, client, &[EventKind::ContentsModified]);
-    let at = world.clients[client].core.sessions().find_map(|held| held.host.map(str::to_owned));
-    assert_eq!(at.as_deref(), Some("u"));
+    assert_eq!(host_of(&world, client), "u");
 
     world.unsilence("p");
     world.run_for(30_000); // Its session at the lower relay has run out, which says so.
@@ -281,8 +314,8 @@ fn what_a_lower_relay_says_late_of_a_client_that_is_at_the_upper_one_itself_chan
     assert!(world.ask(client, Op::Close(handle)).is_some_and(|answer| answer.result.is_ok()));
 }
 
-#[test]
-fn a_cell_that_the_upper_relay_has_lost_is_told_to_a_client_that_comes_to_a_lower_one_and_claimed_later() {
+/// A client that was let in by a relay whose host above has no session at cell `b`, to which the way is free from here on.
+fn let_in_without_a_cell() -> (World, usize) {
     let mut world = World::layered(&["u"], &["p", "q"]);
     let client = world.add_client(&["p", "q"]);
     opened(&mut world, client, B);
@@ -291,11 +324,17 @@ fn a_cell_that_the_upper_relay_has_lost_is_told_to_a_client_that_comes_to_a_lowe
     let lost = |world: &World| world.clients[client].saw(|event| is_lost(event, "b"));
     assert_eq!(lost(&world), 1, "it was told when that was so");
 
-    let host = world.clients[client].core.sessions().find_map(|held| held.host.map(str::to_owned));
-    world.kill(&host.expect("it has a host"));
+    let host = host_of(&world, client);
+    world.kill(&host);
     world.run_for(5_000);
     assert_eq!(lost(&world), 2, "and again with the Welcome");
     world.mend();
+    (world, client)
+}
+
+#[test]
+fn a_cell_that_the_upper_relay_has_lost_is_told_to_a_client_that_comes_to_a_lower_one_and_claimed_later() {
+    let (mut world, client) = let_in_without_a_cell();
     world.run_for(5_000);
     world.ask(client, open(B, Use::Read));
 
@@ -305,22 +344,51 @@ fn a_cell_that_the_upper_relay_has_lost_is_told_to_a_client_that_comes_to_a_lowe
 }
 
 #[test]
+fn a_client_that_a_lost_cell_has_given_up_hears_of_it_through_both_layers_whatever_it_asks() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.cell("b").holds = true;
+    world.run_for(10_000);
+    assert_eq!(world.asked("b", client).last().map(|(_, it)| it.op.name()), Some("claim"));
+    world.break_links(client);
+    world.run_for(2_000); // It goes on where it was, under its next claim.
+    assert!(world.ask(client, open(A, Use::WriteAndLock)).is_some_and(|answer| answer.result.is_ok()));
+
+    world.cell("b").refuses = Some(("claim", ErrorCode::SessionExpired));
+    world.cell("b").answer_held();
+    world.cell("b").refuses = None; // It remembers those that are over for two minutes.
+    world.run_for(2_000);
+    let over = |world: &World| world.clients[client].saw(|event| matches!(event, Event::Expired(_)));
+    assert_eq!(over(&world), 0);
+
+    world.submit(client, open(A, Use::WriteAndLock));
+    world.run_for(1_000);
+
+    assert_eq!(over(&world), 1);
+    assert_eq!(world.relays["u"].status().sessions, 2, "and nobody else is meant");
+}
+
+#[test]
+fn a_client_that_a_lost_cell_knows_elsewhere_is_refused_by_nobody_else() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.cell("b").refuses = Some(("claim", ErrorCode::SessionMoved));
+    world.run_for(20_000);
+    world.cell("b").refuses = None;
+
+    let answer = world.ask(client, open(B, Use::WriteAndLock));
+
+    assert!(answer.is_some_and(|answer| answer.result.is_ok()), "it may have heard of it too early");
+}
+
+#[test]
 fn the_end_of_a_session_that_a_client_left_at_the_upper_relay_takes_nothing_from_it_at_the_lower_one() {
     let mut world = World::layered(&["u"], &["p"]);
     let client = world.add_client(&["p", "u"]);
-    if world.relays["u"].status().sessions == 1 {
-        world.silence("p");
-        world.break_links(client);
-        world.run_for(5_000);
-        world.unsilence("p");
-        world.run_for(3_000);
-    }
+    steer(&mut world, client, "u", "p");
     assert_eq!(world.relays["u"].status().sessions, 2, "the relay's and the client's");
     listening(&mut world, client, &[EventKind::ContentsModified]);
     world.cut_client(client, "u");
     world.run_for(5_000);
-    let at = world.clients[client].core.sessions().find_map(|held| held.host.map(str::to_owned));
-    assert_eq!(at.as_deref(), Some("p"));
+    assert_eq!(host_of(&world, client), "p");
     listening(&mut world, client, &[EventKind::ContentsModified]);
 
     world.run_for(30_000);
@@ -350,4 +418,45 @@ fn three_layers_deep_a_client_is_claimed_when_a_relay_in_the_middle_goes_to_anot
     world.run_for(300_000);
     assert_eq!(world.clients[holder].saw(is_jeopardy_or_end), 0);
     assert!(world.ask(holder, Op::Release(handle)).is_some_and(|answer| answer.result.is_ok()));
+}
+
+/// Relays `p` and `q` behind different hosts above, and a client that can go to both and is at the first that is returned.
+fn apart() -> (World, usize, String, String) {
+    let mut world = world();
+    if above(&world, "p") == above(&world, "q") {
+        let taken = above(&world, "q");
+        world.cut("q", &taken);
+        world.run_for(80_000);
+    }
+    assert_ne!(above(&world, "p"), above(&world, "q"));
+    let client = world.add_client(&["p", "q"]);
+    let at = host_of(&world, client);
+    let next = if at == "p" { "q" } else { "p" };
+    (world, client, at, next.to_owned())
+}
+
+/// How often a cell heard that the client failed, under that claim.
+fn ends_under(world: &World, cell: &str, client: usize, claim: u64) -> usize {
+    let asked = world.asked(cell, client);
+    let ends = asked.iter().filter(|(_, it)| it.op == Op::EndClient(EndCause::Failed));
+    ends.filter(|(_, it)| it.on_behalf.as_ref().is_some_and(|it| it.claim.0 == claim)).count()
+}
+
+#[test]
+fn a_client_that_was_claimed_through_two_layers_and_dies_with_its_relay_is_ended_though_it_asked_nothing() {
+    let (mut world, client, first, next) = apart();
+    let handle = opened(&mut world, client, A);
+    world.ask(client, Op::TryAcquire(handle, LockMode::Exclusive));
+    world.cut_client(client, &first);
+    world.run_for(3_000);
+    assert_eq!(host_of(&world, client), next);
+
+    world.freeze(client);
+    world.kill(&next);
+    let dead = world.now;
+
+    world.run_until(dead + CLAIM_WINDOW);
+    assert_eq!(ends_under(&world, "a", client, 2), 0, "its relay could still come back");
+    world.run_until(dead + LEASE_MAX + CLAIM_WINDOW + Duration::from_secs(2));
+    assert_eq!((ends_under(&world, "a", client, 2), ends_under(&world, "b", client, 2)), (1, 1));
 }

@@ -120,6 +120,24 @@ async fn a_copy_is_answered_with_the_latest_position_and_no_leave_to_keep_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listing_by_another_cell_than_the_handles_is_left_to_the_machine() {
+    let view = view();
+    view.show(Show::Lease(CellName::new("b"), Time::from_millis(10_000)));
+    view.show(Show::Seen(Position { cell: CellName::new("b"), ..position(90) }));
+    let listing = |cell: CellName| {
+        let acls = AclNames { read: "staff".into(), ..AclNames::default() };
+        let reply = Reply::Children { children: Vec::new(), acls };
+        Show::Copy { cell, principal: "alice".into(), name: name(FILE), instance: Instance(7), reply }
+    };
+    let list = request(Op::ReadDir(handle(FILE, 7, S1, &key())));
+
+    view.show(listing(CellName::new("b")));
+    assert!(!is_answered(&view, &list));
+    view.show(listing(a()));
+    assert!(is_answered(&view, &list), "its own cell's");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_machine_must_see_is_not_answered() {
     let view = view();
     let token = handle(FILE, 7, S1, &key());

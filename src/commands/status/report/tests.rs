@@ -9,6 +9,7 @@ fn replica(id: u64, state: &str, epoch: u64) -> StatusReply {
         version: 1,
         namespace: "dev".into(),
         rules: vec![],
+        rings: vec![],
         cells: vec![CellAddresses {
             cell: "a".into(),
             replicas: ["h:1", "h:2", "h:3"].map(str::to_owned).to_vec(),
@@ -22,6 +23,7 @@ fn replica(id: u64, state: &str, epoch: u64) -> StatusReply {
         epoch,
         applied: 10 * id,
         sessions: 3,
+        nodes: 17,
         keepalives_per_s: 1.25,
         proxies: vec!["p:1".into(), "p:2".into()],
         ..ReplicaStatus::default()
@@ -60,7 +62,7 @@ fn the_report_names_every_server_once() {
 
     let expected = serde_json::json!({
         "cells": [{
-            "name": "a", "master": "h:1", "epoch": 4, "sessions": 3, "keepalives_per_s": 1.25,
+            "name": "a", "master": "h:1", "epoch": 4, "nodes": 17, "sessions": 3, "keepalives_per_s": 1.25,
             "replicas": [
                 {"id": 1, "address": "h:1", "state": "master", "applied": 10},
                 {"id": 2, "address": "h:2", "state": "follower", "applied": 20},

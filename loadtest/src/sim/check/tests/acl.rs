@@ -3,6 +3,7 @@
 use hasp_client::HandleEvent;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::event::{EventKind, EventMask, NodeEvent};
+use hasp_proto::handle::HandleToken;
 
 use super::*;
 use crate::sim::history::{Heard, Watch};
@@ -14,6 +15,15 @@ fn found(history: History, calls: Vec<Asked>) -> Vec<String> {
 
 const GUARDED: &str = "/ls/dev/g0";
 const ACL: &str = "/ls/dev/acl/a0";
+const DIRECTORY: &str = "/ls/dev/r/g0";
+const CHILD: &str = "/ls/dev/r/g0/c0";
+
+/// What was committed of these names in the cell that holds the ACL files.
+fn of_home(versions: impl IntoIterator<Item = (&'static str, Vec<Version>)>) -> History {
+    let mut history = history_of(versions);
+    history.truths.values_mut().for_each(|truth| truth.state = super::states::state(&[]));
+    history
+}
 
 /// A node whose readers and writers are in the ACL `a0` from 5 on, written again at 40; `a0` lists `user1` from 10 to 20
 /// and from 30 on.
@@ -25,7 +35,7 @@ fn history() -> History {
         version
     };
     let file = vec![version(10, "user1\n# x"), version(20, "# y"), version(30, "user2\nuser1\n# z")];
-    history_of([(GUARDED, vec![node(5, "a"), node(40, "b")]), (ACL, file)])
+    of_home([(GUARDED, vec![node(5, "a"), node(40, "b")]), (ACL, file)])
 }
 
 /// `user1` reads, between these moments, as of that index.
@@ -121,4 +131,38 @@ fn who_is_told_of_a_node_that_he_may_not_read_is_seen() {
     assert_eq!(found(told(1), Vec::new()), Vec::<String>::new());
 
     finds(told(0), Vec::new(), "P-ACL: c1 as admin was told");
+}
+
+/// A directory in which everybody may write from 5 on, and `admin` alone from 20 on.
+fn directory() -> History {
+    let named = |index, write: &str| {
+        let mut version = version(index, "");
+        let (stat, _) = version.node.as_mut().unwrap();
+        stat.acls = AclNames { read: "everyone".into(), write: write.into(), change: "everyone".into() };
+        stat.acl_generation = Generation(index);
+        version
+    };
+    of_home([(DIRECTORY, vec![named(5, "everyone"), named(20, "admin")])])
+}
+
+#[test]
+fn names_of_a_directory_count_below_it_until_later_ones_are_acknowledged() {
+    let creates = |times| {
+        let handle = HandleToken::new(Bytes::new());
+        let opened = Reply::Opened { handle, created: true, stat: stat(7) };
+        let what = What::Create(Bytes::from_static(b"x"));
+        Asked { name: name(CHILD), ..asked(1, what, times, 7, opened) }
+    };
+    let sets = |times| {
+        let set = Reply::AclSet { acl_generation: Generation(20) };
+        Asked { name: name(DIRECTORY), ..asked(0, What::SetAcl(AclNames::default()), times, 20, set) }
+    };
+    let found = |calls| found(directory(), calls);
+    assert_eq!(found(vec![sets((18, 24)), creates((22, 25))]), Vec::<String>::new());
+    assert_eq!(found(vec![creates((26, 27))]), Vec::<String>::new(), "nobody knows of it");
+
+    let broken = found(vec![sets((18, 24)), creates((26, 27))]);
+
+    assert_eq!(broken.len(), 1, "{broken:?}");
+    assert!(broken[0].contains("allowed by no names"), "{broken:?}");
 }

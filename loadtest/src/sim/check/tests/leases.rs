@@ -71,6 +71,7 @@ fn writes(number: u64, file: &str, contents: &'static str) -> Command {
         settled_below: RequestNumber(1),
         principal: "admin".into(),
         guard: None,
+        evidence: None,
         write: Write::Create(create),
     })
 }
