@@ -72,6 +72,23 @@ fn a_closed_handle_is_told_nothing() {
 }
 
 #[test]
+fn a_fail_over_of_another_cell_concerns_handles_that_are_told_of_children() {
+    let mut world = World::new();
+    let of_children = world.open_with_events(F, &[ChildAdded]);
+    let of_itself = world.open_with_events(F, &[LockAcquired]);
+    world.log.clear();
+    let (cell, epoch) = (CellName::new("b"), Epoch(2));
+
+    world.tell(News::FailOver { cell: cell.clone(), epoch });
+
+    assert_eq!(world.log, ["refresh", "acknowledge 1"], "it may be the one that tells of them");
+    world.answer_last(Ok(Reply::Stat(stat())));
+    let lost = HandleEvent::EventsLost(LossCause::FailOver { cell, epoch });
+    assert_eq!(told_to(&world, of_children), [&lost]);
+    assert!(told_to(&world, of_itself).is_empty());
+}
+
+#[test]
 fn after_a_fail_over_nobody_is_told_to_look_again_before_the_new_master_has_taken_the_handles() {
     let mut world = World::new();
     let listener = world.open_with_events(F, &[ContentsModified]);
