@@ -65,7 +65,7 @@ pub enum Command {
     Sequencer(sequencer::Args),
     /// Show cells, masters, sessions, proxies and KeepAlive rates
     Status(status::Args),
-    /// Show which cell owns which names
+    /// Show or change which cell owns which names
     Partition(partition::Args),
     /// Run a whole system on this machine, in one process
     Dev(dev::Args),
@@ -183,7 +183,10 @@ mod tests {
             assert!(parse(&line).is_ok(), "{line}");
         }
         assert!(parse("hasp sequencer check --connect h:1 --json --principal me S").is_ok());
-        assert!(parse("hasp partition show --connect h:1 --timeout 3s --json --principal me").is_ok());
+        for action in ["show", "split --to b N", "move --to a,b N/*", "merge N", "undo"] {
+            let line = format!("hasp partition {action} --connect h:1 --timeout 3s --json --principal me");
+            assert!(parse(&line).is_ok(), "{line}");
+        }
     }
 
     #[test]
@@ -208,6 +211,13 @@ mod tests {
             "hasp sequencer check --connect h:1",
             "hasp partition --connect h:1",
             "hasp partition show --connect h:1 N",
+            "hasp partition split --connect h:1 N",
+            "hasp partition split --connect h:1 --to b",
+            "hasp partition split --connect h:1 --to B N",
+            "hasp partition move --connect h:1 --to , N",
+            "hasp partition move --connect h:1 --to b --dry-run --no-wait N",
+            "hasp partition merge --connect h:1 --to b N",
+            "hasp partition undo --connect h:1 N",
             "hasp cat --connect h:1 --principal",
         ];
         for line in lines {

@@ -67,6 +67,11 @@ fn wrong_usage_exits_with_2() {
         "sequencer check --connect 127.0.0.1:1",
         "partition --connect 127.0.0.1:1",
         "partition show",
+        "partition split --connect 127.0.0.1:1 /ls/dev/jobs",
+        "partition split --connect 127.0.0.1:1 --to b /etc",
+        "partition move --connect 127.0.0.1:1 --to B /ls/dev/jobs",
+        "partition merge --connect 127.0.0.1:1 --to b /ls/dev/jobs",
+        "partition undo --connect 127.0.0.1:1 /ls/dev/jobs",
         "dev --partition /ls/dev/users/*",
         "dev --partition /ls/dev/users/*=a,c",
         "dev --partition /ls/dev/users=a,b",
@@ -132,6 +137,8 @@ fn a_load_test_that_could_not_end_well_does_not_begin() {
     assert!(stderr.contains("disk-full") && stderr.contains("master-restart"), "{stderr}");
     let stderr = refused("loadtest --faults proxy-kill --proxies 1", 1);
     assert!(stderr.contains("--proxies 2"), "{stderr}");
+    let stderr = refused("loadtest --faults move --cells 1", 1);
+    assert!(stderr.contains("--cells 2"), "{stderr}");
     let stderr = refused("loadtest --mode sprint", 2);
     assert!(stderr.contains("sprint") && stderr.contains("hold, churn, capacity"), "{stderr}");
     let stderr = refused("loadtest --sizes 100,200 --clients 300", 2);

@@ -181,6 +181,8 @@ pub struct MasterCore {
     postponed_ever: u64,
     /// Index of the last command whose events were told, or had been before this mastership.
     told_up_to: u64,
+    /// `Pack`s on their way through the log: what leaves by them may be cached by nobody any more.
+    packing: usize,
     /// Ephemeral nodes whose end is on its way through the log.
     reaping: BTreeSet<(Name, Instance)>,
     /// When something was last taken in.
@@ -221,6 +223,7 @@ impl MasterCore {
             postponed: BTreeMap::new(),
             postponed_ever: 0,
             told_up_to: 0,
+            packing: 0,
             reaping: BTreeSet::new(),
             now: Time::ZERO,
             outputs: VecDeque::new(),
@@ -299,13 +302,11 @@ impl MasterCore {
         &self.config.cell
     }
 
-    /// The partition map: its rules are those that the cell began with, its addresses those that
-    /// this replica was configured with.
+    /// The partition map: its rules are those that the cell goes by, its addresses those that this replica was
+    /// configured with.
     pub fn map(&self) -> PartitionMap {
-        let rules = self.state.genesis().map_or(&self.config.map, |genesis| &genesis.map);
-        let mut map = rules.clone();
-        map.cells.clone_from(&self.config.map.cells);
-        map
+        let rules = if self.state.genesis().is_some() { self.state.map() } else { &self.config.map };
+        rules.with_cells(&self.config.map.cells)
     }
 
     fn not_master(&self) -> Error {
@@ -391,6 +392,7 @@ impl MasterCore {
         self.vouches = Vouches::default();
         self.chores = Chores::default();
         self.postponed.clear();
+        self.packing = 0;
         self.reaping.clear();
         self.lease.lose();
     }

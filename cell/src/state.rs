@@ -8,7 +8,7 @@
 //! Here the parts are put together; each owns its fields and its rules: `tree` and `node` what is stored,
 //! `lock` who holds what, `access` who may do what, `quotas` how much there may be, `system` the files that say so,
 //! `sessions` and `clients` who may ask, `writes` and `ephemeral` what can be asked, `roots` and `crossing` what other
-//! cells have a part in, `genesis` how a cell begins,
+//! cells have a part in, `moving` what goes to and comes from them, `genesis` how a cell begins,
 //! `divergence` whether replicas agree, `snapshot` and `codec` the bytes.
 
 mod access;
@@ -21,6 +21,7 @@ mod ephemeral;
 mod genesis;
 mod invariants;
 mod lock;
+mod moving;
 mod node;
 mod outcome;
 mod quotas;
@@ -57,6 +58,7 @@ pub use snapshot::SnapshotError;
 
 use clients::Clients;
 use divergence::Note;
+use moving::Moving;
 use sessions::Sessions;
 use system::System;
 use tree::Tree;
@@ -79,6 +81,8 @@ pub struct State {
     system: System,
     sessions: Sessions,
     clients: Clients,
+    /// The map, and what is on its way between cells.
+    moving: Moving,
     /// This replica's own, no part of the state.
     note: Option<Note>,
 }
@@ -96,12 +100,14 @@ impl PartialEq for State {
             system,
             sessions,
             clients,
+            moving,
             note: _,
         } = self;
         (genesis, epoch, master, index) == (&other.genesis, &other.epoch, &other.master, &other.index)
             && (stamp, lease_max) == (&other.stamp, &other.lease_max)
             && (tree, system) == (&other.tree, &other.system)
             && (sessions, clients) == (&other.sessions, &other.clients)
+            && *moving == other.moving
     }
 }
 
@@ -140,7 +146,10 @@ impl State {
             Command::EndLockDelay { name, instance, began } => self.end_lock_delay(name, *instance, *began),
             Command::OrphanEnd { session, orphaned_at } => self.orphan_end(*session, *orphaned_at),
             Command::Forget { since } => {
-                self.clients.forget(*since);
+                // What is packed may come back, and whose it is with it.
+                if !self.has_packed() {
+                    self.clients.forget(*since);
+                }
                 Outcome::Noted
             }
             Command::Reap { name, instance } => self.reap(name, *instance),
@@ -165,6 +174,7 @@ impl State {
             genesis::plant(genesis, &mut self.tree, &mut self.stamp);
             self.system = System::read_all(genesis, &self.tree).expect("what was just planted is good");
             self.genesis = Some(Arc::new(genesis.clone()));
+            self.moving = Moving::begun(genesis);
         }
         self.epoch = self.epoch.next();
         self.master = Some(replica);

@@ -283,6 +283,7 @@ mod tests {
             rules: vec![hasp_proto::wire::v1::PartitionRule { prefix: "/ls/dev".into(), cell: "a".into() }],
             cells: vec![hasp_proto::wire::v1::CellAddresses { cell: "a".into(), replicas: targets() }],
             rings: vec![],
+            next: None,
         };
 
         assert!(

@@ -493,6 +493,8 @@ impl ApplicationCore {
                 upstream::Output::Disconnect(link) => self.outputs.push_back(Output::Disconnect(link)),
                 upstream::Output::Send(link, up) => self.outputs.push_back(Output::Send(link, up)),
                 upstream::Output::Event(cell, event) => self.happened(now, cell, event),
+                // Only proxies and routers follow the map.
+                upstream::Output::Routes(_) => {}
                 upstream::Output::Answered(ticket, answer) => self.answered(now, ticket, answer),
             }
         }

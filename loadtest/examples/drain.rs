@@ -61,7 +61,8 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
     let mut stood: Vec<Duration> = Vec::new();
     for _ in 0..flags.proxies {
         let began = env.clock.now();
-        let mut saboteur = Saboteur { env: &env, processes: &bench.processes, system: &mut bench.system };
+        let mut saboteur =
+            Saboteur { env: &env, processes: &bench.processes, system: &mut bench.system, moves: None };
         let what = saboteur.act(&mut faults, Duration::ZERO, Deed::Do(Fault::ProxyRestart)).await?;
         crowd.all_stand(bench).await?;
         stood.push(env.clock.now().saturating_since(began));

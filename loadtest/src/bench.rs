@@ -7,6 +7,7 @@ mod crowd;
 mod figures;
 mod metrics;
 mod session;
+mod spans;
 mod steady;
 mod yardstick;
 
@@ -28,6 +29,7 @@ pub use crowd::{Crowd, Fate};
 pub use figures::Figures;
 pub use metrics::Scrape;
 pub use session::{BareSession, Connector};
+pub use spans::{Span, during_and_between, longest_overlapping};
 pub use steady::Rate;
 pub use yardstick::Yardstick;
 

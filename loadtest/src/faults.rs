@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hasp_rt::env::Env;
 
+use crate::mover::Moves;
 use crate::processes::{Processes, stop_all};
 use crate::status::StatusReader;
 use crate::system::System;
@@ -13,7 +14,7 @@ use crate::system::System;
 /// How long a server that was killed stays away.
 const AWAY: Duration = Duration::from_secs(2);
 
-/// One thing that is done to a server.
+/// One thing that is done to a server, or to the partition map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A proxy is killed, and started again a little later.
@@ -24,11 +25,17 @@ pub enum Fault {
     MasterKill,
     /// A master is told to end, and its replica started again as soon as it has.
     MasterRestart,
+    /// A prefix of the load moves to another cell.
+    Move,
 }
+
+/// Another name for [`Fault::ProxyKill`]: every proxy routes for its clients, and no other router is started.
+const ROUTER_KILL: &str = "router-kill";
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::ProxyKill, Self::ProxyRestart, Self::MasterKill, Self::MasterRestart];
+    pub const ALL: [Self; 5] =
+        [Self::ProxyKill, Self::ProxyRestart, Self::MasterKill, Self::MasterRestart, Self::Move];
 
     /// As it is asked for.
     pub const fn name(self) -> &'static str {
@@ -37,6 +44,7 @@ impl Fault {
             Self::ProxyRestart => "proxy-restart",
             Self::MasterKill => "master-kill",
             Self::MasterRestart => "master-restart",
+            Self::Move => "move",
         }
     }
 }
@@ -45,9 +53,12 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == ROUTER_KILL {
+            return Ok(Self::ProxyKill);
+        }
         let names = || Self::ALL.map(Self::name).join(", ");
         let fault = Self::ALL.into_iter().find(|fault| fault.name() == text);
-        fault.ok_or_else(|| format!("there is no fault {text:?}: they are {}", names()))
+        fault.ok_or_else(|| format!("there is no fault {text:?}: they are {}, {ROUTER_KILL}", names()))
     }
 }
 
@@ -135,6 +146,8 @@ pub struct Saboteur<'a> {
     pub processes: &'a Processes,
     /// Theirs.
     pub system: &'a mut System,
+    /// Does the moves.
+    pub moves: Option<&'a mut Moves>,
 }
 
 impl Saboteur<'_> {
@@ -147,29 +160,57 @@ impl Saboteur<'_> {
             Deed::Restart(victim) => return self.restart(victim).await,
             Deed::Do(fault) => fault,
         };
-        let victim = match fault {
-            Fault::ProxyKill | Fault::ProxyRestart => {
-                Victim::Proxy(faults.next_proxy(self.system.proxies.len()))
-            }
-            Fault::MasterKill | Fault::MasterRestart => {
-                let cell = faults.next_cell(self.system.cells.len());
-                Victim::Replica(cell, self.master_of(cell).await?)
-            }
-        };
-        let server = self.server(victim)?;
-        let name = server.process.name().to_owned();
         match fault {
-            Fault::ProxyKill | Fault::MasterKill => {
-                server.process.kill().await?;
-                faults.restart_later(passed, victim);
-                Ok(format!("{name} is killed"))
+            Fault::ProxyKill => {
+                let proxy = self.next_proxy(faults);
+                self.kill(faults, passed, proxy).await
             }
-            Fault::ProxyRestart | Fault::MasterRestart => {
-                stop_all([&mut server.process]).await?;
-                self.restart(victim).await?;
-                Ok(format!("{name} is restarted"))
+            Fault::ProxyRestart => {
+                let proxy = self.next_proxy(faults);
+                self.end_and_restart(proxy).await
+            }
+            Fault::MasterKill => {
+                let master = self.next_master(faults).await?;
+                self.kill(faults, passed, master).await
+            }
+            Fault::MasterRestart => {
+                let master = self.next_master(faults).await?;
+                self.end_and_restart(master).await
+            }
+            Fault::Move => {
+                self.moves.as_mut().context("move a prefix: nobody does")?.ask(passed)?;
+                Ok("a prefix is to move".to_owned())
             }
         }
+    }
+
+    fn next_proxy(&self, faults: &mut Faults) -> Victim {
+        Victim::Proxy(faults.next_proxy(self.system.proxies.len()))
+    }
+
+    async fn next_master(&mut self, faults: &mut Faults) -> anyhow::Result<Victim> {
+        let cell = faults.next_cell(self.system.cells.len());
+        Ok(Victim::Replica(cell, self.master_of(cell).await?))
+    }
+
+    async fn kill(
+        &mut self,
+        faults: &mut Faults,
+        passed: Duration,
+        victim: Victim,
+    ) -> anyhow::Result<String> {
+        let process = &mut self.server(victim)?.process;
+        process.kill().await?;
+        faults.restart_later(passed, victim);
+        Ok(format!("{} is killed", process.name()))
+    }
+
+    async fn end_and_restart(&mut self, victim: Victim) -> anyhow::Result<String> {
+        let process = &mut self.server(victim)?.process;
+        let name = process.name().to_owned();
+        stop_all([process]).await?;
+        self.restart(victim).await?;
+        Ok(format!("{name} is restarted"))
     }
 
     /// Starts a server again.
@@ -254,8 +295,12 @@ mod tests {
             assert_eq!(fault.name().parse(), Ok(fault));
         }
 
+        assert_eq!("router-kill".parse(), Ok(Fault::ProxyKill));
         let error = "disk-full".parse::<Fault>().expect_err("refused");
 
-        assert!(error.contains("disk-full") && error.contains("master-restart"), "{error}");
+        assert!(
+            error.contains("disk-full") && error.contains("master-restart, move, router-kill"),
+            "{error}"
+        );
     }
 }

@@ -7,6 +7,7 @@
 //!     │           ├─ load: open-loop operations, checked    (workload, load, ops, check, measure)
 //!     │           ├─ visits: sessions that come and go      (churn, visits)
 //!     │           └─ audit: locks and writes seen by others (audit)
+//!     ├─ faults, mover: what is done to servers and map    (faults, moves, mover)
 //!     ├─ capacity: ever more clients, until something bends (capacity)
 //!     └─ report                                             (window, points, report, page)
 //! ```
@@ -30,6 +31,8 @@ pub mod job;
 pub mod measure;
 #[cfg(feature = "model")]
 pub mod model;
+pub mod mover;
+pub mod moves;
 pub mod options;
 pub mod page;
 pub mod points;

@@ -66,7 +66,7 @@ pub struct LoadtestOptions {
     pub sessions_per_connection: usize,
     /// Which operations; `None` is the paper's table.
     pub mix: Option<Mix>,
-    /// Operations per second and client; `None` stands to the KeepAlives as in the paper's table. With
+    /// Operations per second and client; `None` is [what is usual](Mix::usual_total) with the mix. With
     /// 0 there are only KeepAlives, and no checks: what they alone cost.
     pub rate: Option<f64>,
     /// Proxies that run already; none are started then, and no cells.
@@ -113,6 +113,11 @@ impl Default for LoadtestOptions {
 }
 
 impl LoadtestOptions {
+    /// Whether all directories are on a ring.
+    pub fn has_ring(&self) -> bool {
+        self.ring || self.mix.is_some_and(|mix| mix.is_partitioned())
+    }
+
     /// Clients of the baseline; 0 if there is none.
     pub fn baseline_clients(&self) -> usize {
         self.baseline_clients.unwrap_or_else(|| match self.mode {
@@ -140,8 +145,8 @@ impl LoadtestOptions {
         self.check_mode()?;
         self.check_faults()?;
         ensure!(
-            !self.ring || self.targets.is_empty(),
-            "--ring needs cells of its own, not those of --target"
+            !self.has_ring() || self.targets.is_empty(),
+            "--ring and --mix partitioned need cells of its own, not those of --target"
         );
         if !self.targets.is_empty() {
             return Ok(());
@@ -158,18 +163,18 @@ impl LoadtestOptions {
             return Ok(());
         }
         ensure!(self.targets.is_empty(), "--faults needs servers of its own, not those of --target");
-        let of_proxies = |fault: &Fault| matches!(fault, Fault::ProxyKill | Fault::ProxyRestart);
-        let (proxies, masters): (Vec<_>, Vec<_>) = self.faults.iter().copied().partition(of_proxies);
-        ensure!(
-            proxies.is_empty() || self.proxies >= 2,
-            "--faults {}: needs --proxies 2 or more, so that clients have somewhere to go",
-            proxies[0].name()
-        );
-        ensure!(
-            masters.is_empty() || self.replicas >= 3,
-            "--faults {}: needs --replicas 3 or more, so that there is another master",
-            masters[0].name()
-        );
+        for fault in &self.faults {
+            let (is_possible, what) = match fault {
+                Fault::ProxyKill | Fault::ProxyRestart => {
+                    (self.proxies >= 2, "--proxies 2 or more, so that clients have somewhere to go")
+                }
+                Fault::MasterKill | Fault::MasterRestart => {
+                    (self.replicas >= 3, "--replicas 3 or more, so that there is another master")
+                }
+                Fault::Move => (self.cells >= 2, "--cells 2 or more, so that there is a cell to move to"),
+            };
+            ensure!(is_possible, "--faults {}: needs {what}", fault.name());
+        }
         let needed = SECONDS_PER_FAULT * u32::try_from(self.faults.len() + 1).unwrap_or(u32::MAX);
         ensure!(
             self.duration >= needed,
@@ -220,7 +225,8 @@ impl LoadtestOptions {
         match (&self.mix, self.rate) {
             (None, None) => Rates::paper(clients),
             (mix, rate) => {
-                Rates::of_mix(&mix.unwrap_or_else(Mix::paper), rate.unwrap_or_else(Rates::paper_total))
+                let mix = mix.unwrap_or_else(Mix::paper);
+                Rates::of_mix(&mix, rate.unwrap_or_else(|| mix.usual_total()))
             }
         }
     }
@@ -282,11 +288,15 @@ mod tests {
         refused(|options| (options.faults, options.proxies) = (vec![Fault::ProxyKill], 1), "--proxies 2");
         refused(|options| (options.faults, options.replicas) = (vec![Fault::MasterKill], 1), "--replicas 3");
         refused(
+            |options| (options.faults, options.cells) = (vec![Fault::Move], 1),
+            "--faults move: needs --cells 2",
+        );
+        refused(
             |options| {
                 faulty(options);
-                options.duration = Duration::from_secs(24);
+                options.duration = Duration::from_secs(29);
             },
-            "--duration 25s",
+            "--duration 30s",
         );
         let mut options = LoadtestOptions::default();
         faulty(&mut options);
@@ -327,6 +337,18 @@ mod tests {
         assert!((given.rates(3_000).total() - 1.0).abs() < 1e-9);
         let acquire = LoadtestOptions::default().rates(3_000).of(OpKind::Acquire);
         assert!((acquire * 3_000.0 - FLOOR_PER_S).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_partitioned_mix_has_a_ring_and_a_rate_of_its_own() {
+        let mix = Some("partitioned".parse().expect("a mix"));
+        let options = LoadtestOptions { mix, ..LoadtestOptions::default() };
+
+        assert!(options.has_ring() && !LoadtestOptions::default().has_ring());
+        assert!(options.rates(3_000).total() > Rates::paper_total());
+        let given = LoadtestOptions { rate: Some(1.0), ..options };
+        assert!((given.rates(3_000).total() - 1.0).abs() < 1e-9);
+        refused(|options| (options.mix, options.targets) = (mix, vec!["h:1".into()]), "--mix partitioned");
     }
 
     #[test]

@@ -74,6 +74,12 @@ fn figures(report: &Report, main: &Phase) -> String {
         let text = "times fewer KeepAlives at the busiest master than without proxies";
         figures.push((grouped(reduction.round()), text.to_owned(), false));
     }
+    if let Some(moves) = &main.moves {
+        let pause =
+            moves.pause_ms_max.map_or_else(String::new, |ms| format!(", the longest pause {ms:.0} ms"));
+        let text = format!("of {} prefixes moved to another cell{pause}", moves.asked);
+        figures.push((grouped(moves.done as f64), text, moves.done < moves.asked));
+    }
     let figure = |(value, text, is_bad): (String, String, bool)| {
         let class = if is_bad { " class=\"bad\"" } else { "" };
         format!("<div><b{class}>{value}</b>{text}</div>\n")

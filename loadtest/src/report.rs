@@ -11,6 +11,7 @@ use crate::check::Violations;
 use crate::churn::ChurnReport;
 use crate::job::{Checks, Sessions};
 use crate::measure::{OpStats, Summary};
+use crate::moves::{self, MovesReport};
 use crate::options::Mode;
 use crate::points::{self, Point};
 use crate::series::Series;
@@ -58,6 +59,8 @@ pub struct Phase {
     pub churn: Option<ChurnReport>,
     /// Why some of their visits failed.
     pub visit_failures: Vec<String>,
+    /// What came of moves, if there were any.
+    pub moves: Option<MovesReport>,
     /// What came of the search for the greatest number of clients, if it was one.
     pub capacity: Option<Capacity>,
 }
@@ -148,6 +151,7 @@ impl Phase {
             faults.push(format!("{} sessions were lost", self.sessions.lost));
         }
         faults.extend(self.violated());
+        faults.extend(self.moves.iter().flat_map(|report| moves::failures(&report.moves)));
         if self.ops.errors() + self.checks.errors > 0 {
             faults.push(format!("{} operations failed", self.ops.errors() + self.checks.errors));
             faults.extend(self.ops.failures().iter().cloned());
@@ -206,6 +210,7 @@ pub struct Report {
     ramp: Ramp,
     load: Load,
     churn: Option<ChurnReport>,
+    moves: Option<MovesReport>,
     capacity: Option<Capacity>,
     points: Vec<Point>,
     baseline: Option<Baseline>,
@@ -299,6 +304,7 @@ impl Report {
             ramp: ramp(main),
             load: Load::new(setting, main.clients),
             churn: main.churn.clone(),
+            moves: main.moves.clone(),
             capacity: main.capacity.clone(),
             points: baseline.into_iter().chain([main]).flat_map(Phase::points).collect(),
             baseline: baseline.map(|phase| Baseline::new(phase, setting)),

@@ -19,10 +19,12 @@ use tempfile::TempDir;
 
 use crate::churn::{Churn, ChurnReport, Visits};
 use crate::crew::{Crew, CrewProgress};
-use crate::faults::{Faults, Saboteur};
+use crate::faults::{Fault, Faults, Saboteur};
 use crate::interrupt::interrupted;
 use crate::job::{Finished, Job, Order, Ramped};
 use crate::measure::{Latencies, OpStats, Summary};
+use crate::mover::Moves;
+use crate::moves::{MoveRecord, MovesReport};
 use crate::options::{LoadtestOptions, Mode, shares};
 use crate::page;
 use crate::processes::{Ended, Processes};
@@ -156,6 +158,14 @@ struct Site {
     setting: Setting,
 }
 
+/// What is done to a system under load.
+struct Faulty<'a> {
+    system: &'a mut System,
+    faults: Faults,
+    /// Does the moves among them.
+    moves: Option<Moves>,
+}
+
 /// What one phase does.
 #[derive(Clone, Copy)]
 struct Load<'a> {
@@ -217,8 +227,7 @@ impl Test<'_> {
             for clients in sizes {
                 others.push(self.phase(&site, self.through_proxies(&site, clients), None).await?);
             }
-            let faults = Faults::over(self.options.duration, &self.options.faults);
-            let faulty = system.as_mut().map(|system| (system, faults));
+            let faulty = self.faulty(&site, system.as_mut())?;
             self.phase(&site, self.through_proxies(&site, last), faulty).await?
         };
         let baseline = baselines.pop();
@@ -231,6 +240,16 @@ impl Test<'_> {
         let report = Report::new(&site.setting, &main, baseline.as_ref()).with_others(&others);
         let page = self.options.page.is_some().then(|| page::page(&report, &main));
         Ok(Outcome { report, page })
+    }
+
+    /// What is to be done under load, if there is a system to do it to.
+    fn faulty<'s>(&self, site: &Site, system: Option<&'s mut System>) -> anyhow::Result<Option<Faulty<'s>>> {
+        let Some(system) = system else { return Ok(None) };
+        let Self { options, env, .. } = self;
+        let faults = Faults::over(options.duration, &options.faults);
+        let moves = options.faults.contains(&Fault::Move);
+        let moves = moves.then(|| Moves::start(env, &site.proxies, &site.tree, options.seed)).transpose()?;
+        Ok(Some(Faulty { system, faults, moves }))
     }
 
     fn through_proxies<'s>(&self, site: &'s Site, clients: usize) -> Load<'s> {
@@ -254,7 +273,8 @@ impl Test<'_> {
     }
 
     async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
-        let LoadtestOptions { clients, cells, replicas, proxies, ring, .. } = *self.options;
+        let LoadtestOptions { clients, cells, replicas, proxies, .. } = *self.options;
+        let ring = self.options.has_ring();
         let spec = SystemSpec { cells, replicas, proxies, has_ring: ring };
         let roots = if ring { spread_roots(cells) } else { cell_roots(cells) };
         self.progress.step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies"));
@@ -303,7 +323,7 @@ impl Test<'_> {
     /// Below each of these directories, one in each cell.
     fn tree(&self, prefixes: &[String], clients: usize) -> TreeSpec {
         // On a ring the root is the directory that has its children elsewhere.
-        let between = if self.options.ring { '-' } else { '/' };
+        let between = if self.options.has_ring() { '-' } else { '/' };
         let roots = prefixes.iter().map(|prefix| format!("{prefix}{between}loadtest-{}", self.options.seed));
         TreeSpec::new(roots.collect(), clients.max(self.options.baseline_clients()))
     }
@@ -328,12 +348,7 @@ impl Test<'_> {
     }
 
     /// Ramp, hold, end; with faults, if there is a system to do them to.
-    async fn phase(
-        &self,
-        site: &Site,
-        load: Load<'_>,
-        faulty: Option<(&mut System, Faults)>,
-    ) -> anyhow::Result<Phase> {
+    async fn phase(&self, site: &Site, load: Load<'_>, faulty: Option<Faulty<'_>>) -> anyhow::Result<Phase> {
         let Load { name, clients, .. } = load;
         let jobs = self.jobs(site, load);
         let count = jobs.len();
@@ -349,7 +364,7 @@ impl Test<'_> {
         let mut reader = StatusReader::new(self.env.clone());
         let before = Snapshot::take(self.env, &mut reader, &members).await;
         crew.order(Order::Begin).await?;
-        let series = self.hold(&mut crew, &mut reader, (&members, before.clone()), faulty).await?;
+        let (series, moves) = self.hold(&mut crew, &mut reader, (&members, before.clone()), faulty).await?;
         let after = Snapshot::take(self.env, &mut reader, &members).await;
         crew.order(Order::End).await?;
         self.progress.step(&format!("{name}: ending {clients} sessions"));
@@ -364,6 +379,7 @@ impl Test<'_> {
         }
         phase.remarks.extend(series.remarks());
         phase.series = series;
+        phase.moves = MovesReport::new(&moves, site.tree.nodes_below_a_root());
         Ok(phase)
     }
 
@@ -374,13 +390,15 @@ impl Test<'_> {
         crew: &mut Crew,
         reader: &mut StatusReader,
         (members, mut before): (&[Member], Snapshot),
-        faulty: Option<(&mut System, Faults)>,
-    ) -> anyhow::Result<Series> {
+        faulty: Option<Faulty<'_>>,
+    ) -> anyhow::Result<(Series, Vec<MoveRecord>)> {
         let hold = self.options.duration;
         let began = self.env.clock.now();
-        let (mut system, mut faults) =
-            faulty.map_or_else(Default::default, |(system, faults)| (Some(system), faults));
-        let mut series = Series::default();
+        let (mut system, mut faults, mut moves) = match faulty {
+            Some(Faulty { system, faults, moves }) => (Some(system), faults, moves),
+            None => (None, Faults::default(), None),
+        };
+        let (mut series, mut moved) = (Series::default(), Vec::new());
         let mut word = crew.progress();
         let mut look_at = series::step(hold);
         loop {
@@ -405,18 +423,38 @@ impl Test<'_> {
             if let Some(system) = system.as_deref_mut()
                 && let Some(deed) = faults.take_due(passed)
             {
-                let mut saboteur = Saboteur { env: self.env, processes: self.processes, system };
+                let mut saboteur = self.saboteur(system, moves.as_mut());
                 let what = saboteur.act(&mut faults, passed, deed).await?;
                 self.progress.step(&what);
                 series.mark(passed, what);
             }
+            while let Some(ended) = moves.as_mut().and_then(Moves::take_ended) {
+                series.mark(passed, self.show_move(&ended));
+                moved.push(ended);
+            }
         }
         if let Some(system) = system {
             for victim in faults.take_restarts() {
-                Saboteur { env: self.env, processes: self.processes, system }.restart(victim).await?;
+                self.saboteur(system, None).restart(victim).await?;
             }
         }
-        Ok(series)
+        if let Some(mut moves) = moves {
+            while let Some(ended) = moves.ended().await {
+                series.mark(self.env.clock.now().saturating_since(began), self.show_move(&ended));
+                moved.push(ended);
+            }
+        }
+        Ok((series, moved))
+    }
+
+    const fn saboteur<'s>(&'s self, system: &'s mut System, moves: Option<&'s mut Moves>) -> Saboteur<'s> {
+        Saboteur { env: self.env, processes: self.processes, system, moves }
+    }
+
+    fn show_move(&self, ended: &MoveRecord) -> String {
+        let what = ended.text();
+        self.progress.step(&what);
+        what
     }
 
     fn jobs(&self, site: &Site, load: Load<'_>) -> Vec<Job> {

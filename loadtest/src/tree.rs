@@ -78,6 +78,12 @@ impl TreeSpec {
         self.roots.iter().flat_map(of_root).collect()
     }
 
+    /// Nodes strictly below each root, but for those that come and go.
+    pub const fn nodes_below_a_root(&self) -> usize {
+        // Its directories of files, and those of locks and visitors.
+        self.files + self.files.div_ceil(FILES_PER_DIRECTORY) + 2 + LOCKS
+    }
+
     /// Every file.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
         (0..self.cells()).flat_map(|cell| (0..self.files).map(move |file| Place { cell, file }))
@@ -123,6 +129,7 @@ mod tests {
         let names: Vec<_> = files.chain(locks).collect();
 
         assert_eq!(names.len(), 2 * (300 + 4));
+        assert_eq!(names.len() + directories.len() - 2, 2 * tree.nodes_below_a_root(), "all but the roots");
         assert!(directories.contains(&tree.visitors(1)), "{directories:?}");
         for name in names {
             let (parent, _) = name.rsplit_once('/').expect("a slash");

@@ -28,6 +28,22 @@ const PAPER_SHARES: [(OpKind, f64); 6] = [
     (OpKind::Acquire, 31e-6),
 ];
 
+/// The name of the mix in directories that are spread over all cells.
+const PARTITIONED: &str = "partitioned";
+
+/// Its shares: names are resolved, read, written and locked in every cell.
+const PARTITIONED_SHARES: [(OpKind, f64); 6] = [
+    (OpKind::GetStat, 0.2),
+    (OpKind::Open, 0.2),
+    (OpKind::CreateSession, 0.01),
+    (OpKind::GetContentsAndStat, 0.3),
+    (OpKind::SetContents, 0.19),
+    (OpKind::Acquire, 0.1),
+];
+
+/// Its operations per second and client, unless asked for otherwise.
+const PARTITIONED_PER_S: f64 = 0.1;
+
 /// Rarer operations of the default mix are raised to this many per second over all clients, so
 /// that half a minute gives percentiles of each. But for `CreateSession`: such a session sends a
 /// KeepAlive of its own, and more of them than the paper has would blur the count of KeepAlives.
@@ -88,7 +104,11 @@ impl fmt::Display for OpKind {
 
 /// How often each operation is wanted, relative to the others; indexed as [`OpKind::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mix([f64; 6]);
+pub struct Mix {
+    weights: [f64; 6],
+    /// In directories that are spread over all cells.
+    is_partitioned: bool,
+}
 
 /// Why some text is no mix.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,28 +125,51 @@ impl std::error::Error for MixError {}
 impl Mix {
     /// The paper's table.
     pub fn paper() -> Self {
+        Self::of_shares(&PAPER_SHARES, false)
+    }
+
+    /// Names are opened, read, written and locked in directories that are spread over all cells.
+    pub fn partitioned() -> Self {
+        Self::of_shares(&PARTITIONED_SHARES, true)
+    }
+
+    fn of_shares(shares: &[(OpKind, f64)], is_partitioned: bool) -> Self {
         let mut weights = [0.0; 6];
-        for (kind, share) in PAPER_SHARES {
-            weights[kind.index()] = share;
+        for (kind, share) in shares {
+            weights[kind.index()] = *share;
         }
-        Self(weights)
+        Self { weights, is_partitioned }
+    }
+
+    /// Whether its directories are to be spread over all cells.
+    pub const fn is_partitioned(&self) -> bool {
+        self.is_partitioned
+    }
+
+    /// Operations per second and client, if nothing else is asked for: as many as stand to the KeepAlives as in the
+    /// paper's table, or what is usual in spread directories.
+    pub fn usual_total(&self) -> f64 {
+        if self.is_partitioned { PARTITIONED_PER_S } else { Rates::paper_total() }
     }
 
     /// The weight of one operation.
     pub fn weight(&self, kind: OpKind) -> f64 {
-        self.0[kind.index()]
+        self.weights[kind.index()]
     }
 
     fn total(&self) -> f64 {
-        self.0.iter().sum()
+        self.weights.iter().sum()
     }
 }
 
 impl FromStr for Mix {
     type Err = MixError;
 
-    /// Reads `get_stat=2,open=1`; what is not named is not done.
+    /// Reads `get_stat=2,open=1`, where what is not named is not done, or `partitioned`.
     fn from_str(text: &str) -> Result<Self, MixError> {
+        if text == PARTITIONED {
+            return Ok(Self::partitioned());
+        }
         let names = OpKind::ALL.map(OpKind::name).join(", ");
         let mut weights = [0.0; 6];
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -141,7 +184,7 @@ impl FromStr for Mix {
             }
             weights[kind.index()] = weight;
         }
-        let mix = Self(weights);
+        let mix = Self { weights, is_partitioned: false };
         if mix.total() > 0.0 { Ok(mix) } else { Err(MixError("every weight is zero".into())) }
     }
 }
@@ -165,7 +208,7 @@ impl Rates {
 
     /// `total` operations per second and client, divided as in `mix`.
     pub fn of_mix(mix: &Mix, total: f64) -> Self {
-        Self(mix.0.map(|weight| weight / mix.total() * total))
+        Self(mix.weights.map(|weight| weight / mix.total() * total))
     }
 
     /// Operations per second and client that stand to our KeepAlives as in the paper's table.
@@ -295,6 +338,15 @@ mod tests {
         assert_eq!(rates.of(OpKind::GetStat), 1.5);
         assert_eq!(rates.of(OpKind::Open), 0.5);
         assert_eq!(rates.of(OpKind::Acquire), 0.0);
+    }
+
+    #[test]
+    fn the_partitioned_mix_does_everything_in_every_cell() {
+        let mix: Mix = "partitioned".parse().expect("a mix");
+
+        assert!(mix.is_partitioned() && !Mix::paper().is_partitioned());
+        assert!(OpKind::ALL.into_iter().all(|kind| mix.weight(kind) > 0.0));
+        assert!((mix.total() - 1.0).abs() < 1e-9);
     }
 
     #[test]

@@ -8,10 +8,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::event::EventMask;
 use crate::id::{CellName, Epoch, Generation, Instance, RequestNumber};
 use crate::name::Name;
 use crate::node::AclNames;
+use crate::partition::PartitionMap;
 use crate::position::Position;
 use crate::time::Time;
 
@@ -43,6 +46,9 @@ pub enum Need {
         /// Of the directory.
         instance: Instance,
     },
+    /// What it is about is on its way to another cell: it is asked again by a map that is newer than this version
+    /// (`move-2`).
+    Map(u64),
 }
 
 /// A moment of a master's clock, to be handed back to that master: what is said to hold for some time from here on holds
@@ -127,6 +133,10 @@ pub enum Chore {
         /// Of the directory.
         instance: Instance,
     },
+    /// The map of that version has a change that is not done (`move-1`).
+    Move(u64),
+    /// Not every cell may know the map of that version (`move-4`).
+    Announce(u64),
 }
 
 /// What routers and proxies ask of one cell for the sake of another.
@@ -211,6 +221,54 @@ pub enum CrossOp {
     /// What was left behind between cells. Answered with [`Reply::Chores`](crate::request::Reply::Chores) once there is
     /// something.
     Chores,
+    /// The partition map, whoever may read it.
+    ReadMap,
+    /// Goes by this map from here on, if it is newer than the cell's own (`move-1`, `move-4`).
+    Adopt(PartitionMap),
+    /// To a cell that something moves away from: it packs that up, and does nothing with it any more (`move-2`).
+    Pack {
+        /// Of the map in which the change is.
+        version: u64,
+    },
+    /// A part of what was packed for that cell. Answered with [`Reply::Parcel`](crate::request::Reply::Parcel).
+    Export {
+        /// Of the map in which the change is.
+        version: u64,
+        /// For which cell.
+        to: CellName,
+        /// Counted from 0.
+        part: u64,
+    },
+    /// A part of what another cell has packed for this one (`move-3`).
+    Import {
+        /// Of the map in which the change is.
+        version: u64,
+        /// By which cell.
+        from: CellName,
+        /// Counted from 0.
+        part: u64,
+        /// How many there are.
+        parts: u64,
+        /// As it was exported.
+        data: Bytes,
+    },
+    /// To the home cell: every cell has what goes to it, so the change is done (`move-4`).
+    Finish {
+        /// Of the map in which the change is.
+        version: u64,
+    },
+    /// To the home cell: the change cannot be done.
+    GiveUp {
+        /// Of the map in which the change is.
+        version: u64,
+        /// For people.
+        why: String,
+    },
+    /// To the home cell: all others go by the map of that version.
+    Announced {
+        /// Of the map.
+        version: u64,
+    },
     /// What was said of ACLs holds for longer. Answered with [`Reply::Anchored`](crate::request::Reply::Anchored).
     Vouch(Option<Vouch>),
 }
@@ -231,6 +289,14 @@ impl CrossOp {
             Self::ReapRoot { .. } => "reap_root",
             Self::Propagated { .. } => "propagated",
             Self::Chores => "chores",
+            Self::ReadMap => "read_map",
+            Self::Adopt(_) => "adopt_map",
+            Self::Pack { .. } => "pack",
+            Self::Export { .. } => "export",
+            Self::Import { .. } => "import",
+            Self::Finish { .. } => "finish_move",
+            Self::GiveUp { .. } => "give_up_move",
+            Self::Announced { .. } => "announced",
             Self::Vouch(_) => "vouch",
         }
     }

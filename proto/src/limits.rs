@@ -63,6 +63,12 @@ pub const OUTBOX_BYTES_CLIENT: usize = 4 * 1024 * 1024;
 pub const OUTBOX_BYTES_TIER: usize = 64 * 1024 * 1024;
 /// Items queued in one outbox.
 pub const OUTBOX_ITEMS: usize = 131_072;
+/// Nodes that move between cells at once (`move-2`): both pause for as long as it takes to pack or unpack them.
+pub const MOVE_NODES_MAX: usize = 100_000;
+/// Bytes of their contents.
+pub const MOVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes after which the next part of what moves begins.
+pub const MOVE_PART_BYTES: usize = 256 * 1024;
 /// Answers kept for one client until it says that they arrived; more writes are refused meanwhile.
 pub const ANSWERS_KEPT_PER_CLIENT: usize = 2_048;
 /// Longest principal, in bytes.

@@ -3,17 +3,23 @@
 //! Cells, routers, proxies and client libraries all decide ownership here and nowhere else.
 
 mod cell_ring;
+mod change;
 mod draft;
+mod standing;
 mod text;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::acl::ACL_DIRECTORY;
 use crate::id::CellName;
 use crate::name::Name;
 pub use cell_ring::CellRing;
+pub use change::Change;
+use change::Coming;
 pub(crate) use draft::Draft;
 pub use draft::{MapError, Prefix};
+pub use standing::{GIVEN_UP, Standing};
 pub use text::PARTITIONS_FILE;
 
 /// Who owns what: a list of rules, prefix to cell or to a ring of cells, and where the cells are.
@@ -31,6 +37,8 @@ pub struct PartitionMap {
     rings: BTreeMap<Name, CellRing>,
     /// Cell -> `host:port` of each replica.
     pub cells: BTreeMap<CellName, Vec<String>>,
+    /// What is about to become of it.
+    coming: Option<Arc<Coming>>,
 }
 
 impl PartitionMap {
@@ -130,7 +138,13 @@ impl PartitionMap {
     /// The same rules and cells, without the addresses.
     pub fn without_addresses(&self) -> Self {
         let cells = self.cells.keys().map(|cell| (cell.clone(), Vec::new())).collect();
-        Self { cells, ..self.clone() }
+        self.with_cells(&cells)
+    }
+
+    /// The same rules, with these cells.
+    pub fn with_cells(&self, cells: &BTreeMap<CellName, Vec<String>>) -> Self {
+        let coming = self.coming.as_ref().map(|coming| Arc::new(coming.with_cells(cells)));
+        Self { cells: cells.clone(), coming, ..self.clone() }
     }
 }
 

@@ -173,6 +173,7 @@ impl Op {
             Self::Settle(clients) => clients.len() * 32,
             Self::SetAcl { acls, .. } => acls.read.len() + acls.write.len() + acls.change.len(),
             Self::CheckSequencer(sequencer) => sequencer.as_bytes().len(),
+            Self::Cross(CrossOp::Import { data, .. }) => data.len(),
             _ => 0,
         };
         let subject = match self {
@@ -333,6 +334,13 @@ pub enum Reply {
     Anchored(Anchor),
     /// Of `Chores`.
     Chores(Vec<Chore>),
+    /// Of `Export`.
+    Parcel {
+        /// For the other cell to understand.
+        data: Bytes,
+        /// How many parts there are.
+        parts: u64,
+    },
 }
 
 impl Reply {
@@ -345,6 +353,7 @@ impl Reply {
             }
             Self::Opened { handle, .. } => handle.as_bytes().len() + 160,
             Self::Sequencer(sequencer) => sequencer.as_bytes().len() + 64,
+            Self::Parcel { data, .. } => data.len() + 64,
             _ => 96,
         }
     }

@@ -26,6 +26,7 @@ mod hits;
 mod nesting;
 mod quotas;
 mod reads;
+mod routes;
 mod sources;
 mod stopping;
 mod subscriptions;
@@ -259,6 +260,8 @@ pub struct RelayCore {
     keeps: bool,
     reads: Reads,
     movers: Movers,
+    /// Cells that names have moved to since it was made, each with those they came from.
+    moved: BTreeMap<CellName, BTreeSet<CellName>>,
     /// Sessions that are over without having said so, until the end of the cache lease they may believe in.
     fading: Deadlines<SessionId>,
     subscriptions: Subscriptions,
@@ -286,6 +289,7 @@ impl RelayCore {
             keeps: config.cache_bytes.is_some(),
             reads: Reads::default(),
             movers: Movers::default(),
+            moved: BTreeMap::new(),
             fading: Deadlines::default(),
             subscriptions: Subscriptions::default(),
             quotas: Quotas::default(),
@@ -428,6 +432,7 @@ impl RelayCore {
             upstream::Output::Disconnect(link) => self.outputs.push_back(Output::Disconnect(link)),
             upstream::Output::Send(link, up) => self.outputs.push_back(Output::SendUp(link, up)),
             upstream::Output::Answered(ticket, answer) => self.answered(now, ticket, answer),
+            upstream::Output::Routes(map) => self.routed_by(now, *map),
             upstream::Output::Event(cell, event) => {
                 if is_notable(&event) {
                     self.outputs.push_back(Output::Noticed(cell.clone(), event.clone()));

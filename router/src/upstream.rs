@@ -15,6 +15,7 @@ mod beginning;
 mod carriers;
 mod config;
 mod crossing;
+mod following;
 mod resting;
 mod route;
 mod slot;
@@ -37,6 +38,7 @@ use hasp_proto::time::Time;
 
 pub use config::{Begin, Hosts, UpstreamConfig};
 use crossing::{Crossings, Progress};
+use following::Following;
 use slot::Slot;
 
 /// How often a request is sent to a cell that says it does not own the name, while the map says it
@@ -76,6 +78,8 @@ pub enum Output {
     Answered(Ticket, Answer),
     /// Something happened to the session at that cell.
     Event(Option<CellName>, Event),
+    /// Requests are routed by this map from here on.
+    Routes(Box<PartitionMap>),
 }
 
 /// One session, for status and lease arithmetic.
@@ -126,6 +130,7 @@ pub struct UpstreamCore {
     places: BTreeMap<Ticket, Place>,
     paused: BTreeMap<(Time, Ticket), Asked>,
     crossings: Crossings,
+    following: Following,
     is_ending: bool,
     outputs: VecDeque<Output>,
 }
@@ -149,7 +154,7 @@ impl UpstreamCore {
             Hosts::One(_) => None,
             Hosts::Cells(map) => slots.iter().position(|slot| slot.cell.as_ref() == Some(map.acl_owner())),
         };
-        Self {
+        let mut core = Self {
             config,
             slots,
             keys_used: 0,
@@ -157,9 +162,12 @@ impl UpstreamCore {
             places: BTreeMap::new(),
             paused: BTreeMap::new(),
             crossings: Crossings::new(home),
+            following: Following::Not,
             is_ending: false,
             outputs: VecDeque::new(),
-        }
+        };
+        core.following = core.follows();
+        core
     }
 
     /// The map that requests are routed by; `None` if the host does that.
@@ -364,6 +372,7 @@ impl UpstreamCore {
         }
         self.cross(now);
         self.cross_due(now);
+        self.follow_due(now);
         self.cross(now);
     }
 
@@ -378,7 +387,8 @@ impl UpstreamCore {
         let begins = self.slots.iter().filter_map(|slot| Some((slot.begin_at?, "a session begins again")));
         let paused = self.paused.keys().next().map(|(at, _)| (*at, "a request is routed again"));
         let crossing = self.crossings.poll_timeout();
-        sessions.chain(begins).chain(paused).chain(crossing).min_by_key(|(at, _)| *at)
+        let map = self.next_follow();
+        sessions.chain(begins).chain(paused).chain(crossing).chain(map).min_by_key(|(at, _)| *at)
     }
 
     fn route(&mut self, now: Time, mut asked: Asked) {
@@ -386,7 +396,10 @@ impl UpstreamCore {
             Hosts::One(_) => {
                 asked.ask.op.handle().map_or(Ok(()), |handle| route::claimed(handle).map(drop)).map(|()| None)
             }
-            Hosts::Cells(map) => route::by_map(map, &mut asked.ask.op).map(Some),
+            Hosts::Cells(map) => {
+                Self::list_elsewhere(map, &mut asked);
+                route::by_map(map, &mut asked.ask.op).map(Some)
+            }
         };
         let index = cell.and_then(|cell| {
             let index = self.slot_of(cell.as_ref()).expect("every cell of the map has a slot");
@@ -470,6 +483,7 @@ impl UpstreamCore {
                     let cell = slot.cell.clone();
                     self.outputs.push_back(Output::Event(cell, event.clone()));
                     self.note_event(now, index, &event);
+                    self.note_event_of_map(now, index, &event);
                 }
             }
         }
@@ -484,9 +498,21 @@ impl UpstreamCore {
             self.places.remove(&asked.ticket);
             return;
         };
-        let is_wrong_cell =
-            matches!(&answer.result, Err(error) if matches!(error.code, ErrorCode::WrongCell { .. }));
-        if is_wrong_cell && asked.tries_left > 1 && self.map().is_some() && !self.is_ending {
+        let is_of_map = match &answer.result {
+            Err(error) => match error.code {
+                ErrorCode::WrongCell { map_version } => Some(map_version),
+                _ => None,
+            },
+            Ok(_) => None,
+        };
+        let own = self.map().map(|map| map.version);
+        if let (Some(version), Some(own)) = (is_of_map, own)
+            && version != own
+            && asked.is_for_client()
+            && !self.is_ending
+        {
+            self.wait_for_map(now, asked, version);
+        } else if is_of_map.is_some() && asked.tries_left > 1 && own.is_some() && !self.is_ending {
             asked.tries_left -= 1;
             asked.drop_memberships();
             let until = now + WRONG_CELL_PAUSE;

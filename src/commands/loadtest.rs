@@ -57,16 +57,16 @@ pub struct Args {
     /// Sessions that share one TCP connection
     #[arg(long, value_name = "N", default_value_t = 1)]
     sessions_per_connection: usize,
-    /// Weights of operations, as in get_stat=20,open=10 [default: the table of the Chubby paper]
+    /// Weights of operations, as in get_stat=20,open=10; or partitioned: all of them, with --ring [default: the table of the Chubby paper]
     #[arg(long, value_name = "OP=WEIGHT,...")]
     mix: Option<Mix>,
-    /// Operations per second and client [default: as in the paper, in proportion to the KeepAlives]
+    /// Operations per second and client [default: as in the paper, in proportion to the KeepAlives; with --mix partitioned 0.1]
     #[arg(long, value_name = "X")]
     rate: Option<f64>,
     /// Proxies that run already, instead of a system of its own
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_address)]
     target: Vec<String>,
-    /// What to do to the servers under load, one after another: proxy-kill, proxy-restart, master-kill, master-restart
+    /// What to do to the servers under load, one after another: proxy-kill (or router-kill: proxies have the routers in them), proxy-restart, master-kill, master-restart, move (a prefix moves to another cell)
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
     faults: Vec<Fault>,
     /// Write the report as a page for browsers, with plots

@@ -1,15 +1,21 @@
-//! `hasp partition show`: which cell owns which names, and how the cells are.
+//! `hasp partition`: the partition map, and its changes.
 
+mod change;
+mod count;
+mod follow;
+mod plan;
+mod report;
+mod show;
 mod tree;
+mod undo;
 
-use hasp_client::OpenOptions;
+use std::collections::BTreeSet;
+
+use hasp_client::{CallError, CellName, ErrorCode, Name};
 use hasp_proto::partition::{PARTITIONS_FILE, PartitionMap};
-use serde::Serialize;
 
-use super::status::{self, Report};
-use crate::context::{ConnectArgs, Context, parse_name};
+use crate::context::{Context, parse_name};
 use crate::exit::{Exit, Failure};
-use crate::format::{columns, print, print_json};
 
 /// Options of `hasp partition`.
 #[derive(clap::Args, Debug)]
@@ -21,169 +27,48 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum Action {
     /// Show which cell owns which names, with the nodes and sessions of each
-    Show(ShowArgs),
-}
-
-#[derive(clap::Args, Debug)]
-struct ShowArgs {
-    #[command(flatten)]
-    connect: ConnectArgs,
-}
-
-/// The map and its cells.
-#[derive(Debug, Serialize)]
-struct Shown {
-    namespace: String,
-    version: u64,
-    rules: Vec<Rule>,
-    rings: Vec<Ring>,
-    cells: Vec<Cell>,
-}
-
-#[derive(Debug, Serialize)]
-struct Rule {
-    prefix: String,
-    cell: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Ring {
-    /// Whose directories are spread.
-    directory: String,
-    cells: Vec<String>,
-}
-
-/// One cell, as its master sees it; nothing if none can be found.
-#[derive(Debug, Serialize)]
-struct Cell {
-    name: String,
-    master: Option<String>,
-    nodes: Option<u64>,
-    sessions: Option<u64>,
+    Show(show::Args),
+    /// Make a rule: what is below a directory moves to other cells
+    Split(change::ToArgs),
+    /// Change the cells of a rule: what it is for moves there
+    Move(change::ToArgs),
+    /// Take a rule away: what it was for moves to the cells of the rule above
+    Merge(change::Args),
+    /// Give up the change that is under way
+    Undo(undo::Args),
 }
 
 /// Runs the command.
 pub async fn run(args: Args, ctx: &Context) -> Exit {
-    let Action::Show(args) = args.action;
-    show(&args, ctx).await.into()
-}
-
-async fn show(args: &ShowArgs, ctx: &Context) -> Result<(), Failure> {
-    let connect = &args.connect;
-    let name = parse_name(&format!("/ls/local/{PARTITIONS_FILE}"))?;
-    let contents = connect
-        .with_client(ctx, async |client| {
-            let opened = connect.call(client.open(&name, OpenOptions::read())).await?;
-            connect.call(opened.handle.get_contents_and_stat()).await
-        })
-        .await?
-        .contents;
-    let map = PartitionMap::parse(&contents).map_err(|error| Failure::Refused(error.to_string()))?;
-    let shown = Shown::new(&map, &status::report(ctx, connect).await);
-    if connect.json { print_json(&shown) } else { print(shown.text(&map).as_bytes()) }
-}
-
-impl Shown {
-    /// Rules by prefix, cells by name.
-    fn new(map: &PartitionMap, report: &Report) -> Self {
-        let rule = |(prefix, cell): (&_, &_)| Rule { prefix: format!("{prefix}"), cell: format!("{cell}") };
-        let ring = |(directory, ring): (&_, &hasp_proto::partition::CellRing)| Ring {
-            directory: format!("{directory}"),
-            cells: ring.cells().iter().map(ToString::to_string).collect(),
-        };
-        Self {
-            namespace: map.namespace.clone(),
-            version: map.version,
-            rules: map.rules().map(rule).collect(),
-            rings: map.rings().map(ring).collect(),
-            cells: map
-                .cells
-                .keys()
-                .map(|cell| Cell::new(cell.as_str(), report.cell(cell.as_str())))
-                .collect(),
-        }
-    }
-
-    /// For people.
-    fn text(&self, map: &PartitionMap) -> String {
-        let head = ["CELL", "MASTER", "NODES", "SESSIONS"].map(str::to_owned).to_vec();
-        let cells: Vec<_> = std::iter::once(head).chain(self.cells.iter().map(Cell::row)).collect();
-        let Self { namespace, version, .. } = self;
-        format!(
-            "partition map of /ls/{namespace}, version {version}\n\n{}\n{}",
-            tree::draw(map),
-            columns(&cells)
-        )
+    match args.action {
+        Action::Show(args) => show::run(args, ctx).await,
+        Action::Split(args) => change::split(args, ctx).await,
+        Action::Move(args) => change::change_cells(args, ctx).await,
+        Action::Merge(args) => change::merge(args, ctx).await,
+        Action::Undo(args) => undo::run(args, ctx).await,
     }
 }
 
-impl Cell {
-    fn new(name: &str, found: Option<&status::Cell>) -> Self {
-        let known = found.filter(|cell| cell.master.is_some());
-        Self {
-            name: name.to_owned(),
-            master: known.and_then(|cell| cell.master.clone()),
-            nodes: known.map(|cell| cell.nodes),
-            sessions: known.map(|cell| cell.sessions),
-        }
-    }
-
-    fn row(&self) -> Vec<String> {
-        let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-        let master = self.master.clone().unwrap_or_else(|| "none".into());
-        vec![self.name.clone(), master, number(self.nodes), number(self.sessions)]
-    }
+/// Where the map is, in whatever namespace is served.
+fn map_file() -> Result<Name, Failure> {
+    parse_name(&format!("/ls/{}/{PARTITIONS_FILE}", plan::LOCAL))
 }
 
-#[cfg(test)]
-mod tests {
-    use hasp_proto::id::CellName;
+/// From where to where what is on the move goes, for people; nothing if no cell has to give anything away.
+fn journey(map: &PartitionMap) -> Option<(String, String)> {
+    let journeys = map.journeys();
+    let list =
+        |cells: BTreeSet<&CellName>| cells.iter().map(|cell| cell.as_str()).collect::<Vec<_>>().join(", ");
+    let from = list(journeys.iter().map(|(from, _)| from).collect());
+    let to = list(journeys.iter().map(|(_, to)| to).collect());
+    if journeys.is_empty() { None } else { Some((from, to)) }
+}
 
-    use super::*;
-
-    fn shown() -> (PartitionMap, Shown) {
-        let cells = ["a", "b"].map(|cell| (CellName::new(cell), vec![])).into();
-        let rules = [("/ls/dev", "a"), ("/ls/dev/jobs", "b"), ("/ls/dev/users/*", "a b")];
-        let map = PartitionMap::new(4, "dev", rules, cells).expect("a good map");
-        let report = Report::of_master("a", "h:1", 12, 3);
-        let shown = Shown::new(&map, &report);
-        (map, shown)
+/// Says who may write the map, if this caller may not.
+fn hint_at_admin(error: CallError) -> CallError {
+    if error.code != ErrorCode::PermissionDenied {
+        return error;
     }
-
-    #[test]
-    fn the_map_is_shown_with_what_is_known_of_its_cells() {
-        let (map, shown) = shown();
-
-        let expected = "\
-partition map of /ls/dev, version 4
-
-PREFIX       CELLS
-/ls/dev      a
-├── jobs     b
-└── users/*  a b
-
-CELL  MASTER  NODES  SESSIONS
-a     h:1     12     3
-b     none    -      -
-";
-        assert_eq!(shown.text(&map), expected);
-    }
-
-    #[test]
-    fn programs_are_told_the_same() {
-        let expected = serde_json::json!({
-            "namespace": "dev",
-            "version": 4,
-            "rules": [
-                {"prefix": "/ls/dev", "cell": "a"},
-                {"prefix": "/ls/dev/jobs", "cell": "b"},
-            ],
-            "rings": [{"directory": "/ls/dev/users", "cells": ["a", "b"]}],
-            "cells": [
-                {"name": "a", "master": "h:1", "nodes": 12, "sessions": 3},
-                {"name": "b", "master": null, "nodes": null, "sessions": null},
-            ],
-        });
-        assert_eq!(serde_json::to_value(shown().1).expect("plain"), expected);
-    }
+    let detail = format!("{}; the map is changed with --principal admin", error.detail);
+    CallError { detail, ..error }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use hasp_proto::crossing::{CrossOp, Need};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::name::Name;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Op, Reply};
+use hasp_proto::server;
+use hasp_proto::stream::News;
 use hasp_proto::time::Time;
 
 use super::asking::too_many_waits;
@@ -14,7 +17,7 @@ use super::requests::Actor;
 use super::timers::Timer;
 use super::waiting::Waiter;
 use super::{MasterCore, requests};
-use crate::state::{AppliedOutcome, Command, Outcome, State};
+use crate::state::{AppliedOutcome, Command, Outcome, Refusal, State};
 
 impl MasterCore {
     pub(super) fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<AppliedOutcome>, state: State) {
@@ -86,7 +89,9 @@ impl MasterCore {
             }
             Purpose::Crossing { speaker, number, op } => {
                 self.tell_crossed(&op, &outcome, &position);
+                self.moved(now, &op);
                 let result = match outcome {
+                    Outcome::Needs(need) => Ok(Reply::Needs(need, self.anchor())),
                     Outcome::Sealed(ticket) => Ok(Reply::Sealed(ticket)),
                     Outcome::Failed(error) => Err(error),
                     Outcome::Reaped { deleted: false } => {
@@ -131,6 +136,9 @@ impl MasterCore {
                 if is_new {
                     self.tell_done(&request.op, &outcome, &position);
                 }
+                if self.is_map_written(&request.op, &outcome) {
+                    self.time_what_came(now);
+                }
                 let outcome = self.told_to_its_speaker(&actor, outcome);
                 self.answer_outcome(speaker, &actor, &request, AppliedOutcome { position, outcome });
             }
@@ -139,6 +147,52 @@ impl MasterCore {
                 self.lock_tried(position, *waiter, outcome, is_new);
             }
         }
+    }
+
+    /// Something may have left the cell, or come to it.
+    fn moved(&mut self, now: Time, op: &CrossOp) {
+        match op {
+            CrossOp::Pack { version } => {
+                if *version == self.state.map().version {
+                    self.packing = self.packing.saturating_sub(1);
+                }
+                if self.state.has_packed() {
+                    let (map, version) = (self.state.map(), self.state.map().version);
+                    let told =
+                        self.subscriptions.forget_names(|name| map.moves(name) || map.moves_children(name));
+                    for waiter in self.queues.drop_names(|name| map.moves(name)) {
+                        let result = waiter.actor.told_to_bring(Need::Map(version), self.anchor());
+                        self.answer(waiter.speaker, waiter.number, result);
+                    }
+                    // Routers see to it that their clients are told by the other cell. Others show their handles again, and hear
+                    // that this cell does not have their nodes any more.
+                    let is_alone = |it: &server::Holder| !it.role.is_tier();
+                    for session in told {
+                        if self.server.holder(session).is_some_and(is_alone) {
+                            let (cell, epoch) = (self.config.cell.clone(), self.state.epoch());
+                            self.server.tell(now, session, News::FailOver { cell, epoch });
+                        }
+                    }
+                }
+            }
+            CrossOp::Adopt(_) | CrossOp::Finish { .. } | CrossOp::GiveUp { .. } => self.time_what_came(now),
+            _ => {}
+        }
+    }
+
+    /// Whoever writes the file of the map may have given a change up: what was packed is back.
+    fn is_map_written(&self, op: &Op, outcome: &Outcome) -> bool {
+        match (op, outcome) {
+            (Op::SetContents { handle, .. }, Outcome::Written { .. }) => {
+                handle.claimed_body().is_some_and(|body| self.state.map_file() == Some(&body.name))
+            }
+            _ => false,
+        }
+    }
+
+    fn time_what_came(&mut self, now: Time) {
+        self.timers.start_all_delays(now, &self.state);
+        self.timers.start_claim_windows(now, &self.state);
     }
 
     fn lock_tried(&mut self, position: Position, waiter: Waiter, outcome: Outcome, is_new: bool) {
@@ -203,8 +257,13 @@ impl MasterCore {
     fn pump(&mut self, name: &Name) {
         let (ready, stale) = self.queues.next(name, self.state.node(name));
         for waiter in stale {
-            let error = ErrorCode::StaleHandle.because(format!("{name} was deleted"));
-            self.answer(waiter.speaker, waiter.number, Err(error));
+            // The state may be ahead of what was proposed here: of a node that has been packed since, too.
+            let result = match self.state.check_cell(name) {
+                Ok(()) => Err(ErrorCode::StaleHandle.because(format!("{name} was deleted"))),
+                Err(Refusal::Need(need)) => waiter.actor.told_to_bring(need, self.anchor()),
+                Err(Refusal::Error(error)) => Err(error),
+            };
+            self.answer(waiter.speaker, waiter.number, result);
         }
         for waiter in ready {
             self.propose_lock(waiter);

@@ -15,7 +15,7 @@ use super::proposals::Purpose;
 use super::requests::{self, Actor, Answered, Asking, Decision, LockRequest, Read};
 use super::subscriptions::Subscription;
 use super::waiting::Waiter;
-use crate::state::{AppliedOutcome, ClientWrite, Command, Holder, HolderId, Write};
+use crate::state::{AppliedOutcome, ClientWrite, Command, Holder, HolderId, Refusal, Write};
 
 /// Whether an answer that nobody should ask for so often may be kept back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,9 +61,14 @@ impl MasterCore {
             };
         }
         let actor = self.weighed(session, actor);
-        let actor = match actor.guarded(&self.state, request.guard.as_ref()) {
+        let guarded = actor.clone().guarded(&self.state, request.guard.as_ref());
+        let actor = match guarded {
             Ok(actor) => actor,
-            Err(error) => return self.answer(session, number, Err(error)),
+            Err(Refusal::Error(error)) => return self.answer(session, number, Err(error)),
+            Err(Refusal::Need(need)) => {
+                let result = actor.told_to_bring(need, self.anchor());
+                return self.answer(session, number, result);
+            }
         };
         let is_busy = self.proposals.is_busy(actor.client);
         let asking = Asking { state: &self.state, actor: &actor, handles: &self.handles, is_busy };
@@ -90,7 +95,7 @@ impl MasterCore {
             }
             Decision::Cross(op) => {
                 let purpose = Purpose::Crossing { speaker: session, number, op: op.clone() };
-                self.change(Command::Cross(op), purpose);
+                self.cross(op, purpose);
             }
             Decision::Read(_) if !self.lease.holds(now) => self.stalled.push_back((session, request)),
             Decision::Read(read) => self.read(session, &actor, request, read, patience),
@@ -228,7 +233,9 @@ impl MasterCore {
             _ => None,
         };
         self.answer_at(position, session, request.number, result);
-        if let (Op::Open(open), Some(instance)) = (&request.op, opened) {
+        if let (Op::Open(open), Some(instance)) = (&request.op, opened)
+            && self.state.check_cell(&open.name).is_ok()
+        {
             self.tell_if_gone(&open.name, instance);
         }
     }

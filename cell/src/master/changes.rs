@@ -13,6 +13,7 @@ pub(super) fn of(state: &State, command: &Command) -> Vec<Item> {
         Command::ClientWrite(write) => of_write(state, &write.write),
         Command::Reap { name, .. } => of_deletion(state, name),
         Command::Cross(CrossOp::ReapRoot { name, .. }) => of_deletion(state, name),
+        Command::Cross(CrossOp::Finish { .. } | CrossOp::GiveUp { .. }) => of_map(state),
         // Listings of a directory that is about to go, or whose ACL names have changed.
         Command::Cross(CrossOp::Seal { name, .. } | CrossOp::UpdateRoot(Root { name, .. })) => {
             vec![item(name, ItemKind::Listing)]
@@ -32,6 +33,22 @@ pub(super) fn of(state: &State, command: &Command) -> Vec<Item> {
         | Command::RaiseLeaseMax(_)
         | Command::TakeChecksum
         | Command::CompareChecksum { .. } => Vec::new(),
+    }
+}
+
+/// The file of the map.
+fn of_map(state: &State) -> Vec<Item> {
+    let Some(name) = state.map_file() else { return Vec::new() };
+    [item(name, ItemKind::Data)].into_iter().chain(parents_listing(name)).collect()
+}
+
+/// Whether what this item says is about to be another cell's word.
+pub(super) fn is_leaving(state: &State, item: &Item) -> bool {
+    let map = state.map();
+    match item.kind {
+        ItemKind::Listing => map.moves_children(&item.name),
+        ItemKind::Data | ItemKind::Lock | ItemKind::Absence => map.moves(&item.name),
+        ItemKind::Acl => false,
     }
 }
 

@@ -38,7 +38,7 @@ impl Chores {
         self.left.retain(|chore, _| left.contains(chore));
         for chore in left {
             let patience = match chore {
-                Chore::End { .. } => Duration::ZERO,
+                Chore::End { .. } | Chore::Move(_) | Chore::Announce(_) => Duration::ZERO,
                 Chore::Unseal { .. } | Chore::Propagate { .. } => PATIENCE,
             };
             self.left.entry(chore).or_insert(Due { at: now + patience, pause: PAUSE });

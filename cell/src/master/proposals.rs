@@ -269,6 +269,7 @@ fn weight(command: &Command) -> usize {
             | Write::OpenEphemeral { .. } => 0,
         },
         Command::Settle(marks) => marks.len() * 32,
+        Command::Cross(CrossOp::Import { data, .. }) => data.len(),
         _ => 0,
     };
     body + 256

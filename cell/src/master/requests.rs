@@ -77,7 +77,7 @@ impl Actor {
     ///
     /// # Errors
     /// It is no sequencer of this cell, or it does not stand as it is.
-    pub(super) fn guarded(mut self, state: &State, token: Option<&SequencerToken>) -> Result<Self, Error> {
+    pub(super) fn guarded(mut self, state: &State, token: Option<&SequencerToken>) -> Result<Self, Refusal> {
         if let Some(token) = token {
             self.guard = Some(standing(state, token)?);
         }
@@ -155,6 +155,14 @@ pub(super) enum Read {
     Root(Name),
     /// The file of an ACL, for a router.
     Acl(Name),
+    /// The partition map, for a router.
+    Map,
+    /// A part of what moves to another cell.
+    Parcel {
+        version: u64,
+        to: CellName,
+        part: u64,
+    },
     /// The children of a directory whose node another cell holds, which has these ACL names; none if no child was ever
     /// made here.
     RootChildren {
@@ -273,7 +281,7 @@ impl Asking<'_> {
                 if body.kind == NodeKind::File {
                     return Err(ErrorCode::NotADirectory.because(format!("{} is a file", body.name)).into());
                 }
-                check_children_owner(self.state, &body.name)?;
+                self.state.check_children_cell(&body.name)?;
                 Decision::Read(Read::Children(body.name, body.instance))
             }
             Op::SetContents { handle, contents, if_generation } => {
@@ -330,15 +338,22 @@ impl Asking<'_> {
     fn cross(self, op: &CrossOp) -> Result<Decision, Refusal> {
         Ok(match op {
             CrossOp::DescribeRoot(name) => {
-                check_owner(self.state, name)?;
+                self.state.check_cell(name)?;
                 Decision::Read(Read::Root(name.clone()))
             }
             CrossOp::ReadAcl(acl) => {
                 let file = self.state.acl_file(acl).ok_or_else(|| {
                     ErrorCode::InvalidArgument.because(format!("{acl:?} is no name of an ACL"))
                 })?;
-                check_owner(self.state, &file)?;
+                self.state.check_cell(&file)?;
                 Decision::Read(Read::Acl(file))
+            }
+            // It came here before it was asked for, node and children.
+            CrossOp::ListRoot { name, instance } if self.state.check_cell(name).is_ok() => {
+                self.state.check_children_cell(name)?;
+                same_instance(self.state, name, *instance)?;
+                self.state.check_access(name, self.actor.who(), Access::Read)?;
+                Decision::Read(Read::Children(name.clone(), *instance))
             }
             CrossOp::ListRoot { name, instance } => {
                 let RootSeen { name, acls, is_known } = self.readable_root(name, *instance)?;
@@ -351,6 +366,10 @@ impl Asking<'_> {
                 let handle = HandleId { session: self.actor.client, opened_by: *opened_by };
                 Decision::Watch { name: name.clone(), instance: *instance, handle, events: *events }
             }
+            CrossOp::ReadMap => Decision::Read(Read::Map),
+            CrossOp::Export { version, to, part } => {
+                Decision::Read(Read::Parcel { version: *version, to: to.clone(), part: *part })
+            }
             CrossOp::Chores => Decision::Chores,
             CrossOp::Vouch(vouch) => Decision::Vouch(*vouch),
             CrossOp::Seal { .. }
@@ -359,6 +378,12 @@ impl Asking<'_> {
             | CrossOp::DropRoot { .. }
             | CrossOp::ReapRoot { .. }
             | CrossOp::Propagated { .. }
+            | CrossOp::Adopt(_)
+            | CrossOp::Pack { .. }
+            | CrossOp::Import { .. }
+            | CrossOp::Finish { .. }
+            | CrossOp::GiveUp { .. }
+            | CrossOp::Announced { .. }
             | CrossOp::UpdateRoot(_) => Decision::Cross(op.clone()),
         })
     }
@@ -366,7 +391,7 @@ impl Asking<'_> {
     /// `route-1`: a directory is listed by the cell that holds its children. Of one of which nothing is known here, or
     /// which is sealed, the cell of its node has to say that it is there; it has no child then.
     fn readable_root(self, name: &Name, instance: Instance) -> Result<RootSeen, Refusal> {
-        check_children_owner(self.state, name)?;
+        self.state.check_children_cell(name)?;
         let known = self.state.root(name).filter(|root| root.instance >= instance || root.is_of(instance));
         let described = self.state.described(name, self.actor.evidence.as_deref());
         let (is_of, acls) = match (known, described) {
@@ -382,7 +407,7 @@ impl Asking<'_> {
     }
 
     fn open(self, open: &Open) -> Result<Decision, Refusal> {
-        check_owner(self.state, &open.name)?;
+        self.state.check_cell(&open.name)?;
         if open.lock_delay > LOCK_DELAY_MAX {
             let detail = format!("a lock-delay of {:?}, the bound is {LOCK_DELAY_MAX:?}", open.lock_delay);
             return Err(ErrorCode::InvalidArgument.because(detail).into());
@@ -426,16 +451,15 @@ impl Asking<'_> {
 
     /// The directory that the name is relative to, which must be the one that was opened. A handle of
     /// another cell cannot be checked here.
-    fn base(self, open: &Open) -> Result<Option<(Name, Instance)>, Error> {
+    fn base(self, open: &Open) -> Result<Option<(Name, Instance)>, Refusal> {
         let Some(token) = &open.relative_to else { return Ok(None) };
         let claimed = token.claimed_body().ok_or_else(|| ErrorCode::StaleHandle.because("not a handle"))?;
         let is_above = claimed.kind == NodeKind::Directory && open.name.is_below(&claimed.name);
         if !is_above {
             let detail = format!("{} is not below {}", open.name, claimed.name);
-            return Err(ErrorCode::InvalidArgument.because(detail));
+            return Err(ErrorCode::InvalidArgument.because(detail).into());
         }
-        let genesis = self.state.genesis().expect("a cell that serves has begun");
-        if claimed.cell != genesis.cell {
+        if self.state.check_cell(&claimed.name).is_err() {
             return Ok(None);
         }
         let body = self.standing(token)?;
@@ -443,9 +467,10 @@ impl Asking<'_> {
     }
 
     /// Closing needs the log only if something is on record of the handle, or may be about to be. It
-    /// never fails: a handle that was closed is closed.
-    fn close(self, token: &HandleToken) -> Result<Decision, Error> {
+    /// never fails: a handle that was closed is closed. What it holds may have gone to another cell.
+    fn close(self, token: &HandleToken) -> Result<Decision, Refusal> {
         let body = self.verified(token)?;
+        self.state.check_cell(&body.name)?;
         let id = self.id(&body);
         let holds = self.state.node(&body.name).is_some_and(|node| node.lock.is_held_by(id));
         let keeps = body.ephemeral && self.state.keeps_open(&body.name, id);
@@ -458,26 +483,29 @@ impl Asking<'_> {
         HolderId { session: self.actor.client, opened_by: body.opened_by }
     }
 
-    /// A handle of this cell and client.
-    fn verified(self, token: &HandleToken) -> Result<HandleBody, Error> {
-        let genesis = self.state.genesis().expect("a cell that serves has begun");
-        let body = genesis
-            .handle_key
-            .open(token)
-            .ok_or_else(|| ErrorCode::StaleHandle.because("not a handle of this cell"))?;
+    /// A handle of this cell and client. One that another cell made may be known here only when its node has come: until
+    /// then it is the cell that is wrong, not the handle.
+    fn verified(self, token: &HandleToken) -> Result<HandleBody, Refusal> {
+        let Some(body) = self.state.open_handle(token) else {
+            if let Some(claimed) = token.claimed_body() {
+                check_is_here(self.state, &claimed.name)?;
+            }
+            return Err(ErrorCode::StaleHandle.because("not a handle of this cell").into());
+        };
         if body.session != self.actor.client {
-            return Err(ErrorCode::StaleHandle.because("a handle of another session"));
+            return Err(ErrorCode::StaleHandle.because("a handle of another session").into());
         }
         Ok(body)
     }
 
     /// A verified handle that was not closed and whose node still exists.
-    fn standing(self, token: &HandleToken) -> Result<HandleBody, Error> {
+    fn standing(self, token: &HandleToken) -> Result<HandleBody, Refusal> {
         let body = self.verified(token)?;
         if self.actor.via.is_none() && !self.handles.is_open(self.actor.client, body.opened_by) {
-            return Err(ErrorCode::StaleHandle.because(format!("this handle on {} was closed", body.name)));
+            let detail = format!("this handle on {} was closed", body.name);
+            return Err(ErrorCode::StaleHandle.because(detail).into());
         }
-        check_owner(self.state, &body.name)?;
+        self.state.check_cell(&body.name)?;
         same_instance(self.state, &body.name, body.instance)?;
         Ok(body)
     }
@@ -489,10 +517,10 @@ impl Asking<'_> {
     }
 
     /// That the node's ACL lets the client write is decided when the write is applied.
-    fn writable(self, token: &HandleToken) -> Result<HandleBody, Error> {
+    fn writable(self, token: &HandleToken) -> Result<HandleBody, Refusal> {
         let body = self.standing(token)?;
         if body.r#use < Use::WriteAndLock {
-            return Err(ErrorCode::PermissionDenied.because("the handle was opened for reading"));
+            return Err(ErrorCode::PermissionDenied.because("the handle was opened for reading").into());
         }
         Ok(body)
     }
@@ -524,7 +552,15 @@ impl Read {
             }
             Self::Children(name, instance) => listing(state, name, instance),
             Self::Root(name) => described(state, name).into(),
-            Self::Acl(file) => acl_file(state, file),
+            Self::Acl(file) => file_of(state, file),
+            Self::Map => match state.map_file().cloned() {
+                Some(file) => file_of(state, file),
+                None => Err(ErrorCode::Unavailable.because("the cell has not begun")).into(),
+            },
+            Self::Parcel { version, to, part } => {
+                let exported = state.export(version, &to, part);
+                exported.map(|(data, parts)| Reply::Parcel { data, parts }).into()
+            }
             Self::RootChildren { name, acls, is_known } => root_listing(state, name, acls, is_known),
             Self::Sequencer(name, holder) => sequencer(state, &name, holder).into(),
             Self::SequencerStands(guard) => if state.sequencer_stands(&guard) {
@@ -600,8 +636,8 @@ fn described(state: &State, name: Name) -> Result<Reply, Error> {
     Ok(Reply::Root(Root { name, instance, acls, acl_generation, as_of: state.position() }))
 }
 
-/// Routers read ACLs whoever may: they are trusted with them (`route-5`).
-fn acl_file(state: &State, file: Name) -> Answered {
+/// Routers read ACLs and the map whoever may: they are trusted with them (`route-5`).
+fn file_of(state: &State, file: Name) -> Answered {
     let (result, kind) = match state.node(&file) {
         Some(node) => {
             (Ok(Reply::Contents { contents: node.contents.clone(), stat: node.stat() }), ItemKind::Data)
@@ -625,22 +661,33 @@ fn sequencer(state: &State, name: &Name, holder: HolderId) -> Result<Reply, Erro
     })))
 }
 
+/// That a node of that name would be here, of which somebody shows something that another cell may have made.
+fn check_is_here(state: &State, name: &Name) -> Result<(), Refusal> {
+    match state.check_cell(name) {
+        // A name that no cell has is nobody's.
+        Err(Refusal::Error(error)) if error.code == ErrorCode::NotFound => Ok(()),
+        checked => checked,
+    }
+}
+
 /// What a sequencer of this cell says.
-fn guard_of(state: &State, token: &SequencerToken) -> Result<Guard, Error> {
-    let genesis = state.genesis().expect("a cell that serves has begun");
-    let body = genesis
-        .handle_key
-        .open_sequencer(token)
-        .ok_or_else(|| ErrorCode::SequencerInvalid.because("not a sequencer of this cell"))?;
+fn guard_of(state: &State, token: &SequencerToken) -> Result<Guard, Refusal> {
+    let Some(body) = state.open_sequencer(token) else {
+        // Of a lock that is on its way here, or was never here, nothing can be said.
+        if let Ok(claimed) = token.claimed_body() {
+            check_is_here(state, &claimed.name)?;
+        }
+        return Err(ErrorCode::SequencerInvalid.because("not a sequencer of this cell").into());
+    };
     let SequencerBody { cell: _, name, instance, mode, lock_generation } = body;
-    check_owner(state, &name)?;
+    state.check_cell(&name)?;
     Ok(Guard { name, instance, mode, lock_generation })
 }
 
 /// A sequencer of this cell whose acquisition stands.
-fn standing(state: &State, token: &SequencerToken) -> Result<Guard, Error> {
+fn standing(state: &State, token: &SequencerToken) -> Result<Guard, Refusal> {
     let guard = guard_of(state, token)?;
-    if state.sequencer_stands(&guard) { Ok(guard) } else { Err(does_not_stand(&guard)) }
+    if state.sequencer_stands(&guard) { Ok(guard) } else { Err(does_not_stand(&guard).into()) }
 }
 
 fn does_not_stand(guard: &Guard) -> Error {
@@ -740,31 +787,6 @@ fn same_instance<'a>(state: &'a State, name: &Name, instance: Instance) -> Resul
         .node(name)
         .filter(|node| node.instance == instance)
         .ok_or_else(|| ErrorCode::StaleHandle.because(format!("{name} was deleted")))
-}
-
-fn check_owner(state: &State, name: &Name) -> Result<(), Error> {
-    let map = &state.genesis().expect("a cell that serves has begun").map;
-    check_is_ours(state, name, map.owner(name))
-}
-
-fn check_children_owner(state: &State, name: &Name) -> Result<(), Error> {
-    let map = &state.genesis().expect("a cell that serves has begun").map;
-    check_is_ours(state, name, map.children_owner(name))
-}
-
-fn check_is_ours(state: &State, name: &Name, owner: Option<&CellName>) -> Result<(), Error> {
-    let genesis = state.genesis().expect("a cell that serves has begun");
-    match owner {
-        Some(cell) if *cell == genesis.cell => Ok(()),
-        Some(cell) => {
-            let detail = format!("{name} belongs to cell {cell}, this is cell {}", genesis.cell);
-            Err(ErrorCode::WrongCell { map_version: genesis.map.version }.because(detail))
-        }
-        None => {
-            let detail = format!("{name}: this cell serves the namespace {}", genesis.map.namespace);
-            Err(ErrorCode::NotFound.because(detail))
-        }
-    }
 }
 
 /// A listing must fit into one message.

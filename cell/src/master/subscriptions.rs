@@ -63,6 +63,17 @@ impl Subscriptions {
         its.into_iter().for_each(|handle| self.unsubscribe(handle));
     }
 
+    /// Nodes of such names are another cell's from here on. Returns who was told of them.
+    pub(super) fn forget_names(&mut self, is_meant: impl Fn(&Name) -> bool) -> BTreeSet<SessionId> {
+        let named = self.names.iter().filter(|(_, name)| is_meant(name));
+        let its: Vec<_> = named.map(|(handle, _)| *handle).collect();
+        let all = self.by_speaker.iter();
+        let told = all.filter(|(_, handles)| its.iter().any(|handle| handles.contains(handle)));
+        let told = told.map(|(speaker, _)| *speaker).collect();
+        its.into_iter().for_each(|handle| self.unsubscribe(handle));
+        told
+    }
+
     /// A client is gone, with all its handles.
     pub(super) fn forget_client(&mut self, client: SessionId) {
         let first = HandleId { session: client, opened_by: Default::default() };

@@ -36,6 +36,22 @@ impl MasterCore {
         if items.is_empty() {
             return self.proposals.add(command, purpose);
         }
+        self.change_items(items, command, purpose);
+    }
+
+    /// Proposes what a router asks for the sake of another cell. What is about to be packed is cached by nobody from here
+    /// on (`move-2`), also of those who may have cached it under an earlier master.
+    pub(super) fn cross(&mut self, op: CrossOp, purpose: Purpose) {
+        if !matches!(op, CrossOp::Pack { version } if version == self.state.map().version) {
+            return self.change(Command::Cross(op), purpose);
+        }
+        self.packing += 1;
+        let mut items = self.cachers.items_held();
+        items.retain(|item| changes::is_leaving(&self.state, item));
+        self.change_items(items, Command::Cross(op), purpose);
+    }
+
+    fn change_items(&mut self, items: Vec<Item>, command: Command, purpose: Purpose) {
         self.rounds += 1;
         let round = RoundId(self.rounds);
         let tell = self.cachers.begin(round, items);
@@ -87,7 +103,11 @@ impl MasterCore {
         }
         let mut granted = ItemKinds::NONE;
         for kind in cachable.kinds.kinds() {
-            if self.cachers.register(session, &Item::new(cachable.name.clone(), kind)) {
+            let item = Item::new(cachable.name.clone(), kind);
+            if self.packing > 0 && changes::is_leaving(&self.state, &item) {
+                continue;
+            }
+            if self.cachers.register(session, &item) {
                 granted = granted.with(kind);
             }
         }
@@ -127,6 +147,13 @@ impl MasterCore {
     /// Tells of what was done for the sake of another cell.
     pub(super) fn tell_crossed(&mut self, op: &CrossOp, outcome: &Outcome, position: &Position) {
         match (op, outcome) {
+            (CrossOp::Finish { .. } | CrossOp::GiveUp { .. }, Outcome::Written { .. }) => {
+                let Some(name) = self.state.map_file().cloned() else { return };
+                let Some(instance) = self.state.node(&name).map(|node| node.instance) else { return };
+                let kind = EventKind::ContentsModified;
+                self.tell(&Happened { kind, name: &name, instance, child: None, position });
+                self.tell_parent(EventKind::ChildModified, &name, position);
+            }
             (CrossOp::ReapRoot { name, instance, .. }, Outcome::Reaped { deleted: true }) => {
                 self.tell_deleted(name, *instance, position);
             }

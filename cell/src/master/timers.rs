@@ -41,11 +41,16 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Starts everything that the state says is running.
-    pub(super) fn start_all(&mut self, now: Time, state: &State) {
+    /// Starts every lock-delay that is not timed yet.
+    pub(super) fn start_all_delays(&mut self, now: Time, state: &State) {
         for (name, instance, began, duration) in state.delayed_locks() {
             self.start(now + duration, Timer::LockDelay { name, instance, began });
         }
+    }
+
+    /// Starts everything that the state says is running.
+    pub(super) fn start_all(&mut self, now: Time, state: &State) {
+        self.start_all_delays(now, state);
         self.start_claim_windows(now, state);
         self.compare_later(now);
         self.forget_later(now, state.index());

@@ -184,6 +184,11 @@ impl Queues {
         dropped
     }
 
+    /// Locks of such names are another cell's from here on.
+    pub(super) fn drop_names(&mut self, is_meant: impl Fn(&Name) -> bool) -> Vec<Waiter> {
+        self.drop_if(|waiter| is_meant(&waiter.lock.holder.name))
+    }
+
     /// The client is gone.
     pub(super) fn drop_client(&mut self, client: SessionId) -> Vec<Waiter> {
         self.drop_if(|waiter| waiter.actor.client == client)

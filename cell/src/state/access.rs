@@ -156,6 +156,8 @@ pub fn needs_a_router(need: &Need) -> Error {
         Need::Acl(acl) => ErrorCode::PermissionDenied.because(format!(
             "another cell holds the ACL {acl:?}, so this one denies; come through a proxy or a router"
         )),
+        Need::Map(map_version) => ErrorCode::WrongCell { map_version: *map_version }
+            .because("it is on its way to another cell; come through a proxy or a router"),
         Need::Root(name) | Need::Unseal { name, .. } | Need::Seal { name, .. } => ErrorCode::NotFound
             .because(format!(
                 "another cell has a part in the directory {name}; come through a proxy or a router"

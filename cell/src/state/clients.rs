@@ -61,6 +61,15 @@ pub enum Admission {
     Repeated(AppliedOutcome),
 }
 
+/// The answer of a write, until it is settled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// What is answered.
+    pub applied: AppliedOutcome,
+    /// Of the node that it was about; unknown of answers that an older program has kept.
+    pub name: Option<Name>,
+}
+
 /// What the cell knows of one client.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientRecord {
@@ -78,7 +87,7 @@ pub struct ClientRecord {
     pub lingers_since: Option<u64>,
     /// It was ended: whoever speaks for it is refused.
     pub has_ended: bool,
-    answers: RedBlackTreeMapSync<RequestNumber, AppliedOutcome>,
+    answers: RedBlackTreeMapSync<RequestNumber, KeptAnswer>,
     locks: RedBlackTreeSetSync<NodeHandle>,
     /// On ephemeral nodes.
     opens: RedBlackTreeSetSync<NodeHandle>,
@@ -121,13 +130,13 @@ impl ClientRecord {
     }
 
     /// The answers that are not settled, by number.
-    pub fn answers(&self) -> impl Iterator<Item = (RequestNumber, &AppliedOutcome)> {
+    pub fn answers(&self) -> impl Iterator<Item = (RequestNumber, &KeptAnswer)> {
         self.answers.iter().map(|(number, kept)| (*number, kept))
     }
 
     /// The kept answer of this request.
     pub fn answer(&self, number: RequestNumber) -> Option<&AppliedOutcome> {
-        self.answers.get(&number)
+        self.answers.get(&number).map(|kept| &kept.applied)
     }
 
     /// Whether nothing would be lost with it: no locks, no ephemeral nodes open, no answers.
@@ -164,7 +173,7 @@ impl ClientRecord {
             return Err(ErrorCode::InvalidArgument.because(detail));
         }
         if let Some(kept) = self.answers.get(&write.number) {
-            return Ok(Admission::Repeated(kept.clone()));
+            return Ok(Admission::Repeated(kept.applied.clone()));
         }
         if self.answers.size() >= ANSWERS_KEPT_PER_CLIENT {
             let code = ErrorCode::RateLimited { retry_after: SETTLE_PAUSE };
@@ -244,7 +253,7 @@ impl Clients {
     ///
     /// # Panics
     /// If the client was not admitted before.
-    pub fn keep_answer(&mut self, session: SessionId, number: RequestNumber, answer: AppliedOutcome) {
+    pub fn keep_answer(&mut self, session: SessionId, number: RequestNumber, answer: KeptAnswer) {
         let record =
             self.records.get_mut(&session).expect("a client that was admitted is known until it is answered");
         record.answers.insert_mut(number, answer);
@@ -360,6 +369,38 @@ impl Clients {
         left
     }
 
+    /// Something of a client comes from another cell, where it spoke under that claim. If it was not heard here under that
+    /// claim, whoever speaks for it has the claim window to say so, as after the loss of a proxy (`move-3`).
+    pub(super) fn take_over(
+        &mut self,
+        session: SessionId,
+        (claim, principal): (Claim, &str),
+        settled_below: RequestNumber,
+        answers: impl Iterator<Item = (RequestNumber, KeptAnswer)>,
+        index: u64,
+    ) {
+        let mut record = match self.records.get(&session) {
+            Some(record) => record.clone(),
+            None => ClientRecord { orphaned_at: Some(index), ..ClientRecord::new(None, claim, principal) },
+        };
+        if record.has_ended {
+            return;
+        }
+        if claim > record.claim {
+            record.claim = claim;
+            record.principal = principal.into();
+            record.orphaned_at = Some(index);
+        }
+        record.lingers_since = None;
+        record.settle(settled_below);
+        for (number, kept) in answers {
+            if number >= record.settled_below && !record.answers.contains_key(&number) {
+                record.answers.insert_mut(number, kept);
+            }
+        }
+        self.records.insert_mut(session, record);
+    }
+
     /// Puts a record in as a snapshot says; its locks and open nodes are listed one by one after it.
     pub(super) fn restore(
         &mut self,
@@ -367,7 +408,7 @@ impl Clients {
         (via, claim, principal): (Option<SessionId>, Claim, &str),
         settled_below: RequestNumber,
         fate: Fate,
-        answers: impl Iterator<Item = (RequestNumber, AppliedOutcome)>,
+        answers: impl Iterator<Item = (RequestNumber, KeptAnswer)>,
     ) {
         let mut record = ClientRecord::new(via, claim, principal);
         record.settled_below = settled_below;

@@ -247,6 +247,22 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// Of the node that it is about.
+    pub const fn name(&self) -> &Name {
+        match self {
+            Self::Create(create) => &create.name,
+            Self::SetContents { holder, .. }
+            | Self::Delete { holder }
+            | Self::Acquire { holder, .. }
+            | Self::Release { holder }
+            | Self::CloseHandle { holder }
+            | Self::SetAcl { holder, .. }
+            | Self::OpenEphemeral { holder, .. } => &holder.name,
+        }
+    }
+}
+
 /// A handle whose check digits the master has verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {

@@ -18,66 +18,87 @@ use super::writes::next;
 impl State {
     /// Does what a router asks for the sake of another cell.
     pub(super) fn cross(&mut self, op: &CrossOp) -> Outcome {
-        let done = match op {
-            CrossOp::Seal { name, instance } => self.seal(name, *instance),
+        self.crossed(op).unwrap_or_else(Outcome::from)
+    }
+
+    fn crossed(&mut self, op: &CrossOp) -> Result<Outcome, Refusal> {
+        Ok(match op {
+            CrossOp::Seal { name, instance } => self.seal(name, *instance)?,
             CrossOp::Unseal { name, ticket, .. } => {
+                self.check_children_cell(name)?;
                 self.tree.roots_mut().unseal(name, *ticket);
-                Ok(Outcome::Noted)
+                Outcome::Noted
             }
-            CrossOp::VoidSeals { name, instance, below } => self.void_seals(name, *instance, *below),
+            CrossOp::VoidSeals { name, instance, below } => self.void_seals(name, *instance, *below)?,
             CrossOp::DropRoot { name, instance, as_of } => {
+                self.check_children_cell(name)?;
+                self.check_is_its_cell(name, &as_of.cell)?;
                 if !self.has_children(name) {
                     self.tree.roots_mut().remove(name, *instance);
                 }
                 self.tree.roots_mut().void_before(name, as_of.clone());
-                Ok(Outcome::Noted)
+                Outcome::Noted
             }
-            CrossOp::UpdateRoot(root) => self.update_root(root),
-            CrossOp::ReapRoot { name, instance, ticket } => Ok(self.reap_root(name, *instance, *ticket)),
+            CrossOp::UpdateRoot(root) => self.update_root(root)?,
+            CrossOp::ReapRoot { name, instance, ticket } => {
+                self.check_cell(name)?;
+                self.reap_root(name, *instance, *ticket)
+            }
             CrossOp::Propagated { name, instance, acl_generation } => {
+                self.check_cell(name)?;
                 if self.is_there(name, *instance) {
                     self.tree.roots_mut().propagated(name, *acl_generation);
                 }
-                Ok(Outcome::Noted)
+                Outcome::Noted
             }
+            CrossOp::Adopt(map) => self.adopt(map)?,
+            CrossOp::Pack { version } => self.pack(*version)?,
+            CrossOp::Import { version, from, part, parts, data } => {
+                self.import(*version, from, *part, *parts, data)?
+            }
+            CrossOp::Finish { version } => self.finish_move(*version)?,
+            CrossOp::GiveUp { version, why } => self.give_up_move(*version, why)?,
+            CrossOp::Announced { version } => self.map_announced(*version),
             CrossOp::DescribeRoot(_)
             | CrossOp::ReadAcl(_)
+            | CrossOp::ReadMap
+            | CrossOp::Export { .. }
             | CrossOp::ListRoot { .. }
             | CrossOp::WatchRoot { .. }
             | CrossOp::Chores
             | CrossOp::Vouch(_) => {
-                Err(ErrorCode::InvalidArgument.because(format!("{} changes nothing", op.name())))
+                let detail = format!("{} changes nothing", op.name());
+                return Err(ErrorCode::InvalidArgument.because(detail).into());
             }
-        };
-        done.unwrap_or_else(Outcome::Failed)
+        })
     }
 
     /// Lets nobody create below the directory, if it has no child. That and the look are one step.
-    fn seal(&mut self, name: &Name, instance: Instance) -> Result<Outcome, Error> {
+    fn seal(&mut self, name: &Name, instance: Instance) -> Result<Outcome, Refusal> {
         self.check_holds_children(name)?;
         let roots = self.tree.roots();
         let known = roots.get(name).map(|record| record.instance);
         let seal = roots.seal(name);
         let gone = || ErrorCode::StaleHandle.because(format!("directory {instance} of {name} is gone"));
         if known.max(seal.map(|seal| seal.instance)) > Some(instance) {
-            return Err(gone());
+            return Err(gone().into());
         }
         if let Some(Seal { ticket, .. }) = seal.filter(|seal| seal.instance == instance) {
             return Ok(Outcome::Sealed(ticket));
         }
         if self.has_children(name) {
-            return Err(ErrorCode::NotEmpty.because(format!("{name} has children")));
+            return Err(ErrorCode::NotEmpty.because(format!("{name} has children")).into());
         }
         let ticket = SealTicket(next(&mut self.stamp));
         self.tree.roots_mut().insert_seal(name, Seal { instance, ticket });
         Ok(Outcome::Sealed(ticket))
     }
 
-    fn void_seals(&mut self, name: &Name, instance: Instance, below: SealTicket) -> Result<Outcome, Error> {
+    fn void_seals(&mut self, name: &Name, instance: Instance, below: SealTicket) -> Result<Outcome, Refusal> {
         self.check_cell(name)?;
         if !self.is_there(name, instance) {
             let detail = format!("directory {instance} of {name} is gone");
-            return Err(ErrorCode::StaleHandle.because(detail));
+            return Err(ErrorCode::StaleHandle.because(detail).into());
         }
         self.tree.roots_mut().void_seals(name, below);
         Ok(Outcome::Noted)
@@ -87,7 +108,8 @@ impl State {
     fn reap_root(&mut self, name: &Name, instance: Instance, ticket: SealTicket) -> Outcome {
         let deleted = self.is_there(name, instance)
             && self.tree.is_abandoned(name)
-            && self.tree.roots().counts(name, ticket);
+            && self.tree.roots().counts(name, ticket)
+            && self.check_children_not_packed(name).is_ok();
         if deleted {
             self.remove_node(name, None);
         }
@@ -107,7 +129,8 @@ impl State {
             let instance = self.tree.get(name)?.instance;
             Some(Chore::Propagate { name: name.clone(), instance })
         };
-        ends.chain(roots.seals().map(unseal)).chain(roots.unpropagated().filter_map(propagate)).collect()
+        let left = ends.chain(roots.seals().map(unseal)).chain(roots.unpropagated().filter_map(propagate));
+        left.chain(self.moving_chore()).collect()
     }
 
     fn is_there(&self, name: &Name, instance: Instance) -> bool {
@@ -115,8 +138,9 @@ impl State {
     }
 
     /// Its ACL names are these from here on, unless something later is known of it.
-    fn update_root(&mut self, root: &Root) -> Result<Outcome, Error> {
+    fn update_root(&mut self, root: &Root) -> Result<Outcome, Refusal> {
         self.check_holds_children(&root.name)?;
+        self.check_is_its_cell(&root.name, root.cell())?;
         let roots = self.tree.roots_mut();
         if let Some(known) = roots.get(&root.name)
             && known.is_of(root.instance)
@@ -158,7 +182,7 @@ impl State {
     /// What evidence says of a directory, if that counts.
     pub fn described<'a>(&self, name: &Name, evidence: Option<&'a Evidence>) -> Option<&'a Root> {
         let root = evidence?.root.as_ref()?;
-        let is_its_cell = self.genesis()?.map.owner(name) == Some(root.cell());
+        let is_its_cell = self.map().owner(name) == Some(root.cell());
         (root.name == *name && is_its_cell && self.tree.roots().is_current(root)).then_some(root)
     }
 
@@ -186,15 +210,25 @@ impl State {
     /// The cells of a directory's node and of its children, and this one.
     fn homes(&self, name: &Name) -> Option<(&CellName, &CellName, &CellName)> {
         let genesis = self.genesis()?;
-        Some((genesis.map.owner(name)?, genesis.map.children_owner(name)?, &genesis.cell))
+        Some((self.map().owner(name)?, self.map().children_owner(name)?, &genesis.cell))
     }
 
-    fn check_holds_children(&self, name: &Name) -> Result<(), Error> {
+    /// What a cell says of a directory counts if its node is there, by the map of both.
+    fn check_is_its_cell(&self, name: &Name, cell: &CellName) -> Result<(), Error> {
+        let map = self.map();
+        if map.owner(name) == Some(cell) {
+            return Ok(());
+        }
+        let detail = format!("by version {} of the map {name} is not in cell {cell}", map.version);
+        Err(ErrorCode::WrongCell { map_version: map.version }.because(detail))
+    }
+
+    fn check_holds_children(&self, name: &Name) -> Result<(), Refusal> {
+        self.check_children_cell(name)?;
         if self.is_foreign_directory(name) {
             return Ok(());
         }
-        let map_version = self.genesis().map_or(0, |genesis| genesis.map.version);
         let detail = format!("{name} is no directory with its children here and its node elsewhere");
-        Err(ErrorCode::WrongCell { map_version }.because(detail))
+        Err(ErrorCode::WrongCell { map_version: self.map().version }.because(detail).into())
     }
 }

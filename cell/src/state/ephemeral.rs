@@ -25,9 +25,12 @@ use super::outcome::Outcome;
 
 impl State {
     /// The ephemeral nodes that nobody has open and that have no children, by name: the master proposes
-    /// a `Reap` for each. Directories whose children live elsewhere are not among them: see [`State::left_elsewhere`].
+    /// a `Reap` for each. Directories whose children live elsewhere are not among them: see [`State::left_elsewhere`]. Nor
+    /// are those whose children are on their way from here.
     pub fn abandoned(&self) -> impl Iterator<Item = (Name, Instance)> + '_ {
-        let is_here = |(name, _): &(&Name, &Node)| !self.has_children_elsewhere(name);
+        let is_here = |(name, _): &(&Name, &Node)| {
+            !self.has_children_elsewhere(name) && self.check_children_not_packed(name).is_ok()
+        };
         self.tree.abandoned().filter(is_here).map(|(name, node)| (name.clone(), node.instance))
     }
 
@@ -98,7 +101,10 @@ impl State {
     /// Deletes an abandoned node. Its parent may be abandoned then.
     pub(super) fn reap(&mut self, name: &Name, instance: Instance) -> Outcome {
         let is_that = self.tree.get(name).is_some_and(|node| node.instance == instance);
-        let deleted = is_that && self.tree.is_abandoned(name) && !self.has_children_elsewhere(name);
+        let deleted = is_that
+            && self.tree.is_abandoned(name)
+            && !self.has_children_elsewhere(name)
+            && self.check_children_not_packed(name).is_ok();
         if deleted {
             self.remove_node(name, None);
         }

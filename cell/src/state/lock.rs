@@ -183,6 +183,18 @@ impl Lock {
         !ended.is_empty()
     }
 
+    /// Lets all lock-delays begin at command `began`: whoever times them knows nothing of when they did.
+    pub(super) fn restart_delays(&mut self, began: u64) {
+        let mut marks = RedBlackTreeMapSync::new_sync();
+        for ((_, holder), mark) in self.marks() {
+            let longest = marks
+                .get(&(began, holder))
+                .map_or(mark.duration, |it: &DelayMark| it.duration.max(mark.duration));
+            marks.insert_mut((began, holder), DelayMark { duration: longest, ..mark });
+        }
+        self.marks = marks;
+    }
+
     /// Puts a lock together from what a snapshot says of it.
     pub(super) fn restore(
         mode: Option<LockMode>,

@@ -141,6 +141,8 @@ impl Outcome {
                 error.code,
                 ErrorCode::SessionMoved
                     | ErrorCode::SessionExpired
+                    // By the next map the node may be here.
+                    | ErrorCode::WrongCell { .. }
                     | ErrorCode::Unavailable
                     | ErrorCode::RateLimited { .. }
             ),

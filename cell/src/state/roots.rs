@@ -14,12 +14,16 @@
 
 use std::sync::Arc;
 
+use hasp_proto::convert::malformed;
 use hasp_proto::crossing::{Root, SealTicket};
 use hasp_proto::id::{CellName, Generation, Instance};
 use hasp_proto::name::Name;
 use hasp_proto::node::AclNames;
 use hasp_proto::position::Position;
+use hasp_proto::wire::log::v1 as log;
 use rpds::RedBlackTreeMapSync;
+
+use super::codec::DecodeError;
 
 /// Of how many directories it is known by name that evidence has become void. Of older ones it follows from the cell.
 const VOID_NAMES_MAX: usize = 1_024;
@@ -129,6 +133,74 @@ impl Roots {
         }
     }
 
+    /// Takes out what is known of a directory, sealed or not.
+    pub fn take(&mut self, name: &Name) {
+        self.seals.remove_mut(name);
+        self.records.remove_mut(name);
+    }
+
+    /// Keeps what is of directories that are split, given whether a directory's node is here and whether its children are.
+    pub fn keep_split(&mut self, role: impl Fn(&Name) -> (bool, bool)) {
+        let others = |names: &mut dyn Iterator<Item = &Name>, wanted: (bool, bool)| {
+            names.filter(|name| role(name) != wanted).cloned().collect::<Vec<_>>()
+        };
+        for name in others(&mut self.records.keys().chain(self.seals.keys()), (false, true)) {
+            self.take(&name);
+        }
+        for name in others(&mut self.voided.keys().chain(self.unpropagated.keys()), (true, false)) {
+            self.forget_node(&name);
+        }
+    }
+
+    /// Learns what another cell knew.
+    ///
+    /// # Errors
+    /// It says nothing.
+    pub fn learn(&mut self, crossing: log::SnapshotCrossing) -> Result<(), DecodeError> {
+        for log::SnapshotVoid { name, as_of, .. } in crossing.voids {
+            let as_of = as_of.ok_or(malformed("void evidence without position"))?;
+            self.void_before(&Name::parse(&name)?, as_of.into());
+        }
+        self.restore(log::SnapshotCrossing { voids: Vec::new(), ..crossing })
+    }
+
+    /// Takes in what a snapshot has kept.
+    ///
+    /// # Errors
+    /// It says nothing, or something twice.
+    pub fn restore(&mut self, crossing: log::SnapshotCrossing) -> Result<(), DecodeError> {
+        for log::SnapshotVoid { name, as_of, order } in crossing.voids {
+            let as_of = as_of.ok_or(malformed("void evidence without position"))?;
+            if !self.restore_void(&Name::parse(&name)?, as_of.into(), order) {
+                return Err(malformed("void evidence twice, or too much of it").into());
+            }
+        }
+        for floor in crossing.floors {
+            self.raise_floor(&floor.into());
+        }
+        for seal in crossing.seals {
+            let (instance, ticket) = (Instance(seal.instance), SealTicket(seal.ticket));
+            self.insert_seal(&Name::parse(&seal.name)?, Seal { instance, ticket });
+        }
+        for news in crossing.unpropagated {
+            self.has_news(&Name::parse(&news.name)?, Generation(news.acl_generation));
+        }
+        for voided in crossing.voided {
+            self.void_seals(&Name::parse(&voided.name)?, SealTicket(voided.ticket));
+        }
+        Ok(())
+    }
+
+    /// Of a directory whose node is here: the first seal that counts, if any was voided.
+    pub fn first_that_counts(&self, name: &Name) -> Option<SealTicket> {
+        self.voided.get(name).copied()
+    }
+
+    /// Of a directory whose node is here: the ACL names that may be news to the other cell.
+    pub fn news_of(&self, name: &Name) -> Option<Generation> {
+        self.unpropagated.get(name).copied()
+    }
+
     /// Whether nothing has been heard that makes this void.
     pub fn is_current(&self, root: &Root) -> bool {
         let Position { cell, index, .. } = &root.as_of;
@@ -228,7 +300,7 @@ impl Roots {
     }
 
     /// Puts one of them in again that a snapshot has kept; `false` if its name or its place is taken.
-    pub fn restore_void(&mut self, name: &Name, as_of: Position, order: u64) -> bool {
+    fn restore_void(&mut self, name: &Name, as_of: Position, order: u64) -> bool {
         if self.by_order.contains_key(&order) || self.void_before.contains_key(name) {
             return false;
         }

@@ -1,11 +1,13 @@
 //! The state as records and back, and its checksum. The order and the bytes of the records follow from the
 //! state alone, so the checksum is taken over them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hasp_proto::convert::{Malformed, malformed};
+use hasp_proto::convert::{Malformed, malformed, map_from_wire, map_to_wire};
 use hasp_proto::crossing::SealTicket;
+use hasp_proto::handle::HandleKey;
 use hasp_proto::id::{CellName, Claim, Epoch, Generation, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::node::{LockMode, Stat};
@@ -20,12 +22,13 @@ use prost::Message as _;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::State;
-use super::clients::{ClientRecord, Fate, NodeHandle};
+use super::clients::{ClientRecord, Fate, KeptAnswer, NodeHandle};
 use super::codec::{DecodeError, decode_genesis, decode_session, encode_genesis};
 use super::lock::{DelayMark, HolderId, Lock};
+use super::moving::Moving;
 use super::node::Node;
 use super::outcome::{AppliedOutcome, Outcome};
-use super::roots::{RootRecord, Roots, Seal};
+use super::roots::{RootRecord, Roots};
 use super::sessions::SessionRecord;
 use super::system::System;
 
@@ -98,27 +101,36 @@ impl State {
     }
 
     fn records(&self) -> impl Iterator<Item = Bytes> {
+        let here = self.position().cell;
         let nodes = self.tree.iter().map(|(name, node)| Record::Node(encode_node(name, node)));
         let roots = self.tree.roots().records().map(|(name, root)| Record::Root(encode_root(name, root)));
         let crossing = encode_crossing(self.tree.roots()).map(Record::Crossing);
         let sessions =
             self.sessions.iter().map(|(session, record)| Record::Session(encode_session(session, record)));
-        let clients =
-            self.clients.iter().map(|(session, record)| Record::Client(encode_client(session, record)));
+        let clients = self
+            .clients
+            .iter()
+            .map(move |(session, record)| Record::Client(encode_client(session, record, &here)));
+        let parcels = self.moving.parcels().map(Record::Parcel);
         std::iter::once(Record::Header(self.encode_header()))
             .chain(nodes)
             .chain(roots)
             .chain(crossing)
             .chain(sessions)
             .chain(clients)
+            .chain(parcels)
             .map(|record| log::SnapshotRecord { record: Some(record) }.encode_to_vec().into())
     }
 
     fn encode_header(&self) -> log::SnapshotHeader {
         let roots = self.tree.roots();
         let crossing = usize::from(encode_crossing(roots).is_some());
-        let records =
-            self.tree.len() + roots.records().count() + crossing + self.sessions.len() + self.clients.len();
+        let records = self.tree.len()
+            + roots.records().count()
+            + crossing
+            + self.sessions.len()
+            + self.clients.len()
+            + self.moving.parcels().count();
         log::SnapshotHeader {
             version: VERSION,
             genesis: self.genesis().map(encode_genesis),
@@ -128,6 +140,9 @@ impl State {
             stamp: self.stamp,
             records: records as u64,
             lease_max_us: micros(self.lease_max),
+            map: self.moving.changed_map(self.genesis()).map(map_to_wire),
+            unannounced: self.moving.is_unannounced(),
+            keys: self.moving.keys().map(|(cell, key)| encode_key(cell, key)).collect(),
         }
     }
 
@@ -135,8 +150,13 @@ impl State {
         if header.version != VERSION {
             return Err(SnapshotError::Version(header.version));
         }
+        let genesis = header.genesis.as_ref().map(decode_genesis).transpose()?.map(Arc::new);
+        let map = header.map.as_ref().map(map_from_wire).transpose().map_err(DecodeError::Map)?;
+        let map = map.or_else(|| Some(genesis.as_ref()?.map.without_addresses()));
+        let keys = header.keys.iter().map(|it| (CellName::new(&it.cell), HandleKey::new(it.key.clone())));
         Ok(Self {
-            genesis: header.genesis.as_ref().map(decode_genesis).transpose()?.map(Into::into),
+            genesis,
+            moving: Moving::restore(map, header.unannounced, keys),
             epoch: Epoch(header.epoch),
             master: header.master,
             index: header.index,
@@ -151,15 +171,10 @@ impl State {
             Record::Header(_) => return Err(malformed("second header in a snapshot").into()),
             Record::Node(node) => self.restore_node(node)?,
             Record::Root(root) => {
-                let acls = root.acls.ok_or(malformed("root record without ACL names"))?;
-                let record = RootRecord {
-                    instance: Instance(root.instance),
-                    acls: std::sync::Arc::new(acls.into()),
-                    acl_generation: Generation(root.acl_generation),
-                };
-                self.tree.roots_mut().insert(&Name::parse(&root.name)?, record);
+                let (name, record) = decode_root(root)?;
+                self.tree.roots_mut().insert(&name, record);
             }
-            Record::Crossing(crossing) => self.restore_crossing(crossing)?,
+            Record::Crossing(crossing) => self.tree.roots_mut().restore(crossing)?,
             Record::Session(session) => {
                 let record = SessionRecord {
                     role: session.role().try_into()?,
@@ -170,62 +185,22 @@ impl State {
                 self.sessions.insert(decode_session(&session.session)?, record);
             }
             Record::Client(client) => self.restore_client(client)?,
+            Record::Parcel(parcel) => self.moving.restore_parcel(parcel)?,
         }
         Ok(())
     }
 
     fn restore_node(&mut self, record: log::SnapshotNode) -> Result<(), DecodeError> {
-        let name = Name::parse(&record.name)?;
-        let stat = Stat::try_from(record.stat.ok_or(malformed("node without metadata"))?)?;
-        let mut node = Node::new(stat.instance.0, stat.kind, record.contents, stat.acls.into());
-        if node.checksum != stat.checksum {
-            return Err(malformed("contents that are not those of their checksum").into());
-        }
-        node.content_generation = stat.content_generation;
-        node.lock_generation = stat.lock_generation;
-        node.acl_generation = stat.acl_generation;
-        node.ephemeral = stat.ephemeral;
-        if let Some(lock) = record.lock {
-            node.lock = decode_lock(&lock)?;
-        }
-        for handle in record.handles {
-            node.handles.insert_mut(decode_holder(&handle.session, handle.opened_by)?);
-        }
-        if !node.ephemeral && !node.handles.is_empty() {
-            return Err(malformed("handles on record of a permanent node").into());
-        }
+        let (name, node) = decode_node(record)?;
         self.tree.insert(&name, node);
-        Ok(())
-    }
-
-    fn restore_crossing(&mut self, crossing: log::SnapshotCrossing) -> Result<(), DecodeError> {
-        let roots = self.tree.roots_mut();
-        for log::SnapshotVoid { name, as_of, order } in crossing.voids {
-            let as_of = as_of.ok_or(malformed("void evidence without position"))?;
-            if !roots.restore_void(&Name::parse(&name)?, as_of.into(), order) {
-                return Err(malformed("void evidence twice, or too much of it").into());
-            }
-        }
-        for floor in crossing.floors {
-            roots.restore_floor(&floor.into());
-        }
-        for seal in crossing.seals {
-            let (instance, ticket) = (Instance(seal.instance), SealTicket(seal.ticket));
-            roots.insert_seal(&Name::parse(&seal.name)?, Seal { instance, ticket });
-        }
-        for news in crossing.unpropagated {
-            roots.has_news(&Name::parse(&news.name)?, Generation(news.acl_generation));
-        }
-        for voided in crossing.voided {
-            roots.void_seals(&Name::parse(&voided.name)?, SealTicket(voided.ticket));
-        }
         Ok(())
     }
 
     fn restore_client(&mut self, client: log::SnapshotClient) -> Result<(), DecodeError> {
         let session = decode_session(&client.session)?;
         let via = client.via.as_ref().map(decode_session).transpose()?;
-        let decode = |answer| decode_answer(answer, self.position());
+        let here = self.position();
+        let decode = |answer| decode_answer(answer, &here);
         let answers = client.answers.into_iter().map(decode).collect::<Result<Vec<_>, _>>()?;
         self.clients.restore(
             session,
@@ -255,12 +230,35 @@ impl State {
     }
 }
 
+pub(super) fn decode_node(record: log::SnapshotNode) -> Result<(Name, Node), DecodeError> {
+    let name = Name::parse(&record.name)?;
+    let stat = Stat::try_from(record.stat.ok_or(malformed("node without metadata"))?)?;
+    let mut node = Node::new(stat.instance.0, stat.kind, record.contents, stat.acls.into());
+    if node.checksum != stat.checksum {
+        return Err(malformed("contents that are not those of their checksum").into());
+    }
+    node.content_generation = stat.content_generation;
+    node.lock_generation = stat.lock_generation;
+    node.acl_generation = stat.acl_generation;
+    node.ephemeral = stat.ephemeral;
+    if let Some(lock) = record.lock {
+        node.lock = decode_lock(&lock)?;
+    }
+    for handle in record.handles {
+        node.handles.insert_mut(decode_holder(&handle.session, handle.opened_by)?);
+    }
+    if !node.ephemeral && !node.handles.is_empty() {
+        return Err(malformed("handles on record of a permanent node").into());
+    }
+    Ok((name, node))
+}
+
 fn decode_record(bytes: Bytes) -> Result<Record, DecodeError> {
     let record = log::SnapshotRecord::decode(bytes)?.record;
     Ok(record.ok_or(malformed("snapshot record of no known kind"))?)
 }
 
-fn encode_node(name: &Name, node: &Node) -> log::SnapshotNode {
+pub(super) fn encode_node(name: &Name, node: &Node) -> log::SnapshotNode {
     log::SnapshotNode {
         name: name.to_string(),
         stat: Some(node.stat().into()),
@@ -325,7 +323,7 @@ fn decode_holder(session: &Bytes, opened_by: u64) -> Result<HolderId, Malformed>
     Ok(HolderId { session: decode_session(session)?, opened_by: RequestNumber(opened_by) })
 }
 
-fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
+pub(super) fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
     log::SnapshotRoot {
         name: name.to_string(),
         acls: Some((*root.acls).clone().into()),
@@ -334,7 +332,21 @@ fn encode_root(name: &Name, root: &RootRecord) -> log::SnapshotRoot {
     }
 }
 
-fn encode_crossing(roots: &Roots) -> Option<log::SnapshotCrossing> {
+pub(super) fn decode_root(root: log::SnapshotRoot) -> Result<(Name, RootRecord), DecodeError> {
+    let acls = root.acls.ok_or(malformed("root record without ACL names"))?;
+    let record = RootRecord {
+        instance: Instance(root.instance),
+        acls: Arc::new(acls.into()),
+        acl_generation: Generation(root.acl_generation),
+    };
+    Ok((Name::parse(&root.name)?, record))
+}
+
+pub(super) fn encode_key(cell: &CellName, key: &HandleKey) -> log::CellKey {
+    log::CellKey { cell: cell.to_string(), key: key.as_bytes().clone() }
+}
+
+pub(super) fn encode_crossing(roots: &Roots) -> Option<log::SnapshotCrossing> {
     let sealing = |name: &Name, instance: Instance, ticket: SealTicket| tier::Sealing {
         name: name.to_string(),
         instance: instance.0,
@@ -371,7 +383,7 @@ fn encode_session(session: SessionId, record: &SessionRecord) -> log::SnapshotSe
     }
 }
 
-fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClient {
+fn encode_client(session: SessionId, record: &ClientRecord, here: &CellName) -> log::SnapshotClient {
     log::SnapshotClient {
         session: session.to_bytes(),
         via: record.via.map(SessionId::to_bytes),
@@ -381,15 +393,24 @@ fn encode_client(session: SessionId, record: &ClientRecord) -> log::SnapshotClie
         orphaned_at: record.orphaned_at,
         lingers_since: record.lingers_since,
         has_ended: record.has_ended,
-        answers: record
-            .answers()
-            .map(|(number, kept)| log::SnapshotAnswer {
-                number: number.0,
-                outcome: Some(encode_outcome(&kept.outcome)),
-                epoch: kept.position.epoch.0,
-                index: kept.position.index,
-            })
-            .collect(),
+        answers: record.answers().map(|(number, kept)| encode_answer(number, kept, here)).collect(),
+    }
+}
+
+/// `here` is the name of the cell that the reader will take for granted.
+pub(super) fn encode_answer(
+    number: RequestNumber,
+    kept: &KeptAnswer,
+    here: &CellName,
+) -> log::SnapshotAnswer {
+    let KeptAnswer { applied: AppliedOutcome { position, outcome }, name } = kept;
+    log::SnapshotAnswer {
+        number: number.0,
+        outcome: Some(encode_outcome(outcome)),
+        epoch: position.epoch.0,
+        index: position.index,
+        name: name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cell: if position.cell == *here { String::new() } else { position.cell.to_string() },
     }
 }
 
@@ -444,13 +465,18 @@ fn decode_created(created: log::SnapshotCreated) -> Result<Stat, Malformed> {
 }
 
 /// `snapshot` is the position of the whole state.
-fn decode_answer(
+pub(super) fn decode_answer(
     answer: log::SnapshotAnswer,
-    snapshot: Position,
-) -> Result<(RequestNumber, AppliedOutcome), Malformed> {
+    snapshot: &Position,
+) -> Result<(RequestNumber, KeptAnswer), Malformed> {
+    let cell = if answer.cell.is_empty() { snapshot.cell.clone() } else { CellName::new(&answer.cell) };
     let position = match answer.index {
-        0 => snapshot,
-        index => Position { epoch: Epoch(answer.epoch), index, ..snapshot },
+        0 => snapshot.clone(),
+        index => Position { cell, epoch: Epoch(answer.epoch), index },
+    };
+    let name = match answer.name.as_str() {
+        "" => None,
+        name => Some(Name::parse(name).map_err(|_| malformed("name of a kept answer"))?),
     };
     let outcome = match answer.outcome.ok_or(malformed("kept answer of no known kind"))? {
         WireOutcome::Failed(error) => Outcome::Failed(error.try_into()?),
@@ -469,5 +495,6 @@ fn decode_answer(
         WireOutcome::Released(_) => Outcome::Released,
         WireOutcome::Closed(_) => Outcome::Closed,
     };
-    Ok((RequestNumber(answer.number), AppliedOutcome { position, outcome }))
+    let applied = AppliedOutcome { position, outcome };
+    Ok((RequestNumber(answer.number), KeptAnswer { applied, name }))
 }

@@ -10,7 +10,7 @@ use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::hosts;
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
-use hasp_proto::partition::{PARTITIONS_FILE, PartitionMap};
+use hasp_proto::partition::PARTITIONS_FILE;
 
 use super::access::Acls;
 use super::command::Genesis;
@@ -29,10 +29,8 @@ pub struct Places {
     pub acls: Name,
     /// `/ls/<namespace>/.hasp`.
     pub system: Name,
-    /// The partition map, for people and clients. The cell itself goes by its genesis.
+    /// The partition map. Who writes it in the home cell changes it.
     pub partitions: Name,
-    /// What that file must say.
-    map: PartitionMap,
     quotas: Name,
     /// For clients: the cell only sees that they will be able to read it.
     proxies: Name,
@@ -49,7 +47,6 @@ impl Places {
             acls: below(ACL_DIRECTORY),
             system: below(SYSTEM_DIRECTORY),
             partitions: below(PARTITIONS_FILE),
-            map: genesis.map.without_addresses(),
             quotas: below(&format!("{SYSTEM_DIRECTORY}/{QUOTAS_FILE}")),
             proxies: below(hosts::PROXIES_FILE),
         }
@@ -59,23 +56,6 @@ impl Places {
     fn acl_of<'a>(&self, name: &'a Name) -> Option<&'a str> {
         let acl = name.as_str().strip_prefix(self.acls.as_str())?.strip_prefix('/')?;
         (!acl.contains('/')).then_some(acl)
-    }
-
-    /// Refuses another map than the one that the cell goes by: nobody would follow it.
-    fn check_map(&self, contents: &[u8]) -> Result<(), Error> {
-        let map = PartitionMap::parse(contents)?;
-        if map == self.map {
-            return Ok(());
-        }
-        let detail = if map.without_addresses() == self.map {
-            "partition map: addresses of replicas are configured with each server, not here".to_owned()
-        } else {
-            let version = self.map.version;
-            format!(
-                "partition map: not the one that the cell was founded with, version {version}; it cannot change"
-            )
-        };
-        Err(ErrorCode::InvalidArgument.because(detail))
     }
 }
 
@@ -139,6 +119,11 @@ impl System {
         self.places.as_ref().map(|places| &places.acls)
     }
 
+    /// The file of the partition map.
+    pub fn map_file(&self) -> Option<&Name> {
+        self.places.as_ref().map(|places| &places.partitions)
+    }
+
     /// Whether quotas do not bind the node: the file of the quotas itself, which must be writable when one of
     /// them is used up.
     pub fn is_beyond_quotas(&self, name: &Name) -> bool {
@@ -172,8 +157,8 @@ impl System {
     /// What such contents of such a node say.
     ///
     /// # Errors
-    /// `InvalidArgument`, if it is one of the files and they cannot be understood; if they would leave no
-    /// principal in the ACL of those who run the cell; or if they are another partition map than the cell's.
+    /// `InvalidArgument`, if it is one of the files and they cannot be understood; or if they would leave no
+    /// principal in the ACL of those who run the cell. The partition map is not looked at here.
     pub fn read(&self, name: &Name, kind: NodeKind, contents: &Bytes) -> Result<Reading, Error> {
         let Some(places) = self.places.as_ref().filter(|_| kind == NodeKind::File) else {
             return Ok(Reading::Nothing);
@@ -188,9 +173,6 @@ impl System {
         }
         if *name == places.quotas {
             return Ok(Reading::Quotas(Quotas::parse(contents, name.namespace())?));
-        }
-        if *name == places.partitions {
-            places.check_map(contents)?;
         }
         if *name == places.proxies {
             hosts::parse(contents)?;

@@ -25,6 +25,7 @@ mod genesis;
 mod guards;
 mod leases;
 mod locks;
+mod moving;
 mod once;
 mod quotas;
 mod random;
@@ -93,10 +94,13 @@ impl World {
     }
 
     fn of(cell: &str, rules: &[(&str, &str)]) -> Self {
+        Self::founded(genesis(cell, rules))
+    }
+
+    fn founded(genesis: Genesis) -> Self {
         let mut world =
             Self { state: State::default(), log: vec![], numbers: BTreeMap::new(), checksums: vec![] };
-        let genesis = Some(genesis(cell, rules));
-        let outcome = world.run(Command::MasterEpoch { replica: 1, genesis });
+        let outcome = world.run(Command::MasterEpoch { replica: 1, genesis: Some(genesis) });
         assert_eq!(outcome, Outcome::EpochBegun(Epoch(1)));
         world
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hasp_proto::id::Instance;
+use hasp_proto::limits::COMPONENTS_MAX;
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, NodeKind};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
@@ -75,6 +76,24 @@ impl Tree {
             .map(|(key, node)| (&key.name, &**node))
     }
 
+    /// All that is below a directory, whether or not its own node is in this cell; parents before their children.
+    pub fn below(&self, directory: &Name) -> impl Iterator<Item = &Name> + use<'_> {
+        let directory = directory.clone();
+        let least = directory.child(LEAST_COMPONENT).ok();
+        let depths = least.as_ref().map_or(0, Name::depth)..=COMPONENTS_MAX;
+        least.into_iter().flat_map(move |least| {
+            let directory = directory.clone();
+            depths.clone().flat_map(move |depth| {
+                let directory = directory.clone();
+                let depth = u8::try_from(depth).expect("COMPONENTS_MAX fits");
+                let from = Key { depth, name: least.clone() };
+                let keys = self.nodes.range(from..).map(|(key, _)| key);
+                keys.take_while(move |key| key.depth == depth && key.name.is_below(&directory))
+                    .map(|key| &key.name)
+            })
+        })
+    }
+
     /// The ACL names of the node, or of the root record of that name.
     pub fn acls(&self, name: &Name) -> Option<&Arc<AclNames>> {
         let of_root = || self.roots.get(name).map(|root| &root.acls);
@@ -121,10 +140,12 @@ impl Tree {
         if node.lock.is_delayed() {
             self.delayed.insert_mut(name.clone());
         }
-        if node.is_unopened() {
-            self.abandoned.insert_mut(name.clone());
-        }
+        let is_unopened = node.is_unopened();
         self.nodes.insert_mut(Key::new(name), Arc::new(node));
+        if is_unopened {
+            // Its children may have been here before it (`move-3`).
+            self.note_opens(name);
+        }
         if !self.abandoned.is_empty()
             && let Some(parent) = name.parent()
         {

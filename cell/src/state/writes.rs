@@ -15,7 +15,7 @@ use hasp_proto::node::{AclNames, LockMode, NodeKind};
 
 use super::State;
 use super::access::{Access, Refusal, check_acl_names};
-use super::clients::{Admission, NodeHandle};
+use super::clients::{Admission, KeptAnswer, NodeHandle};
 use super::command::{ClientWrite, Create, Guard, Holder, Write};
 use super::lock::{Conflict, Grant, HolderId};
 use super::node::Node;
@@ -44,7 +44,8 @@ impl State {
         if applied.outcome.is_transient() {
             self.tidy(write.session);
         } else {
-            self.clients.keep_answer(write.session, write.number, applied.clone());
+            let kept = KeptAnswer { applied: applied.clone(), name: Some(write.write.name().clone()) };
+            self.clients.keep_answer(write.session, write.number, kept);
         }
         applied
     }
@@ -54,6 +55,7 @@ impl State {
             && !self.sequencer_stands(guard)
         {
             let Guard { name, lock_generation, .. } = guard;
+            self.check_cell(name)?;
             let detail =
                 format!("acquisition {lock_generation} of the lock of {name} does not stand any more");
             return Err(ErrorCode::SequencerInvalid.because(detail).into());
@@ -65,8 +67,8 @@ impl State {
             }
             Write::Delete { holder } => self.delete(asked, holder),
             Write::Acquire { holder, mode } => self.acquire(asked, holder, *mode),
-            Write::Release { holder } => Ok(self.release(asked.session, holder)?),
-            Write::CloseHandle { holder } => Ok(self.close_handle(asked.session, holder)),
+            Write::Release { holder } => self.release(asked.session, holder),
+            Write::CloseHandle { holder } => self.close_handle(asked.session, holder),
             Write::SetAcl { holder, acls, if_generation } => {
                 self.set_acl(asked, holder, acls, *if_generation)
             }
@@ -154,6 +156,8 @@ impl State {
         check_generation("content", previous_generation, if_generation)?;
         let (from, to) = (node.contents.len(), contents.len());
         let reading = self.system.read_new(name, node.kind, contents)?;
+        let is_map = self.system.map_file() == Some(name);
+        let map = if is_map { self.check_map_written(contents)? } else { None };
         if !self.system.is_beyond_quotas(name) {
             self.system.quotas().check_resize(name, from, to)?;
         }
@@ -162,6 +166,9 @@ impl State {
         self.held_mut(holder).set_contents(contents.clone(), stamp);
         self.system.quotas_mut().resize_node(name, from, to);
         self.system.put(name, reading, &self.tree);
+        if let Some(map) = map {
+            self.map_was_written(&map);
+        }
         Ok(Outcome::Written { content_generation: Generation(stamp), previous_generation })
     }
 
@@ -174,6 +181,7 @@ impl State {
     ) -> Result<Outcome, Refusal> {
         self.check_acl_names(acls)?;
         let node = self.held(asked, holder, Access::ChangeAcl)?;
+        self.check_children_not_packed(&holder.name)?;
         check_generation("ACL", node.acl_generation, if_generation)?;
         if self.system.is_protected(&holder.name) && acls.change != ADMIN {
             let detail =
@@ -202,6 +210,7 @@ impl State {
             let detail = format!("the partition map has a rule for {name}: a directory with a rule stays");
             return Err(ErrorCode::NotEmpty.because(detail).into());
         }
+        self.check_children_not_packed(name)?;
         if self.has_children(name) {
             return Err(ErrorCode::NotEmpty.because(format!("{name} has children")).into());
         }
@@ -242,18 +251,22 @@ impl State {
         Ok(Outcome::Acquired { lock_generation, is_first })
     }
 
-    fn release(&mut self, session: SessionId, holder: &Holder) -> Result<Outcome, Error> {
+    fn release(&mut self, session: SessionId, holder: &Holder) -> Result<Outcome, Refusal> {
         let Some(node) = self.tree.get_mut(&holder.name, holder.instance) else {
             return Err(self.stale(holder));
         };
         if !node.lock.release(HolderId { session, opened_by: holder.opened_by }) {
-            return Err(ErrorCode::LockNotHeld.because("this handle does not hold the lock"));
+            return Err(ErrorCode::LockNotHeld.because("this handle does not hold the lock").into());
         }
         self.clients.unlist_lock(session, &handle_of(holder));
         Ok(Outcome::Released)
     }
 
-    fn close_handle(&mut self, session: SessionId, holder: &Holder) -> Outcome {
+    fn close_handle(&mut self, session: SessionId, holder: &Holder) -> Result<Outcome, Refusal> {
+        if self.tree.get(&holder.name).is_none() {
+            // What the handle holds may have gone to another cell.
+            self.check_cell(&holder.name)?;
+        }
         let id = HolderId { session, opened_by: holder.opened_by };
         let handle = handle_of(holder);
         if let Some(node) = self.tree.get_mut(&holder.name, holder.instance)
@@ -262,7 +275,7 @@ impl State {
             self.clients.unlist_lock(session, &handle);
         }
         self.take_off_record(session, &handle);
-        Outcome::Closed
+        Ok(Outcome::Closed)
     }
 
     /// Takes a node out that has no children, with all that is held on it. Of `asker` the record stays.
@@ -292,7 +305,7 @@ impl State {
     fn held(&self, asked: &ClientWrite, holder: &Holder, access: Access) -> Result<&Node, Refusal> {
         let Holder { name, instance, opened_by, .. } = holder;
         let Some(node) = self.tree.get(name).filter(|node| node.instance == *instance) else {
-            return Err(self.stale(holder).into());
+            return Err(self.stale(holder));
         };
         if !node.may_be_open(HolderId { session: asked.session, opened_by: *opened_by }) {
             return Err(ErrorCode::StaleHandle.because(format!("the handle on {name} is closed")).into());
@@ -307,11 +320,11 @@ impl State {
     }
 
     /// The refusal of a handle whose node is not there.
-    fn stale(&self, holder: &Holder) -> Error {
+    fn stale(&self, holder: &Holder) -> Refusal {
         let Holder { name, instance, .. } = holder;
         match self.check_cell(name) {
-            Ok(()) => ErrorCode::StaleHandle.because(format!("node {instance} of {name} is gone")),
-            Err(wrong_cell) => wrong_cell,
+            Ok(()) => ErrorCode::StaleHandle.because(format!("node {instance} of {name} is gone")).into(),
+            Err(elsewhere) => elsewhere,
         }
     }
 
@@ -330,24 +343,9 @@ impl State {
         self.system.acl_directory().map_or(Ok(()), |directory| check_acl_names(directory, acls))
     }
 
-    /// Refuses a name that another cell owns. Nodes that are there need no such check: only names of this
-    /// cell get in.
-    pub(super) fn check_cell(&self, name: &Name) -> Result<(), Error> {
-        let Some(genesis) = self.genesis.as_ref() else { return Ok(()) };
-        let owner = genesis.map.owner(name);
-        if owner == Some(&genesis.cell) {
-            return Ok(());
-        }
-        let detail = match owner {
-            Some(owner) => format!("{name} belongs to cell {owner}"),
-            None => format!("{name} is not in namespace {}", genesis.map.namespace),
-        };
-        Err(ErrorCode::WrongCell { map_version: genesis.map.version }.because(detail))
-    }
-
     /// Whether the partition map has a rule for exactly this name, plain or for the directories below it.
     fn has_rule(&self, name: &Name) -> bool {
-        self.genesis.as_ref().is_some_and(|genesis| genesis.map.has_rule(name))
+        self.map().has_rule(name)
     }
 }
 

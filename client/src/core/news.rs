@@ -138,7 +138,12 @@ impl ApplicationCore {
             }
             return;
         };
-        if matches!(error.code, ErrorCode::StaleHandle | ErrorCode::PermissionDenied) {
+        let is_over = match error.code {
+            // Without a proxy or router there is no way to where it has moved.
+            ErrorCode::StaleHandle | ErrorCode::PermissionDenied | ErrorCode::WrongCell { .. } => true,
+            _ => false,
+        };
+        if is_over {
             let invalid = HandleEvent::invalid(error.clone(), answer.position.clone());
             self.late.push(Late::Tell(number, invalid));
         }

@@ -9,6 +9,7 @@ use super::{KeepAlives, OpReport, Report};
 use crate::capacity::Capacity;
 use crate::churn::ChurnReport;
 use crate::measure::Summary;
+use crate::moves::MovesReport;
 use crate::options::Mode;
 use crate::points::Point;
 use crate::window::ProcessReport;
@@ -30,6 +31,9 @@ impl fmt::Display for Report {
         writeln!(f, "{}\n", self.summary())?;
         if let Some(churn) = &self.churn {
             writeln!(f, "{}\n", visits(churn))?;
+        }
+        if let Some(report) = &self.moves {
+            writeln!(f, "{}\n", moves(report))?;
         }
         if self.points.len() > 2 {
             writeln!(f, "{}\n", points(&self.points))?;
@@ -177,6 +181,25 @@ fn visits(churn: &ChurnReport) -> Table {
     let verdict = if churn.kept_up { "the rate was kept up" } else { "the rate was NOT kept up" };
     let failed = format!("{} failed, {} files left behind", churn.failed, churn.left_behind);
     table.add_row([verdict.to_owned(), failed]);
+    table
+}
+
+/// Prefixes that went from cell to cell.
+fn moves(report: &MovesReport) -> Table {
+    let mut table = plain_table();
+    let MovesReport { asked, done, nodes, .. } = report;
+    let failed = format!("{} failed; about {nodes} nodes each", asked - done);
+    row(&mut table, "prefixes moved to another cell", format!("{done} of {asked}"), &failed);
+    let of = |p50, max, unit: &str| format!("{} / {} {unit}", known(p50, 2), known(max, 2));
+    let took = of(report.seconds_p50, report.seconds_max, "s");
+    row(&mut table, "  change written until done, p50 / max", took, "");
+    let paused = of(report.pause_ms_p50, report.pause_ms_max, "ms");
+    row(
+        &mut table,
+        "  pause, p50 / max",
+        paused,
+        "longest time between two answered writes below the prefix",
+    );
     table
 }
 

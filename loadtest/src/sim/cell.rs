@@ -577,7 +577,7 @@ impl World {
         self.history.truths.insert(name, truth);
         self.committed.insert(cell, known);
         // What was broken stays so for a while: once is enough.
-        if self.plan.has_ring && self.broken.is_empty() {
+        if (self.plan.has_ring || self.plan.has_moves) && self.broken.is_empty() {
             let mut findings = super::check::Findings::default();
             super::check::tree::check_across(self, &mut findings);
             self.counts.checks += findings.checks;

@@ -83,6 +83,8 @@ fn count(world: &mut World) {
             nodes.filter(|(stat, _)| stat.ephemeral).map(|(stat, _)| stat.instance).collect();
         world.counts.ephemeral += ephemeral.len() as u64;
         for (name, versions) in &truth.versions {
+            let has_gone = |version: &&Version| version.has_moved && version.node.is_none();
+            world.counts.moved += versions.iter().filter(has_gone).count() as u64;
             let is_there = |version: &&Version| version.node.is_some();
             let instances = versions.iter().filter_map(|version| version.node.as_ref());
             let instances: BTreeSet<_> = instances.map(|(stat, _)| stat.instance).collect();

@@ -105,6 +105,9 @@ impl World {
             // Cells alone cannot say what becomes of these.
             taste.spreads = *self.random.pick(self.plan.spreads);
         }
+        if self.plan.has_moves && !goes_direct {
+            taste.repartitions = self.plan.repartitions;
+        }
         let principal = script::principal(index);
         let config = UpstreamConfig {
             begin: Begin::AtFirstUse,
@@ -245,7 +248,11 @@ impl World {
     }
 
     fn take(&mut self, index: usize, step: Step) {
+        if step == Step::Repartition {
+            return self.repartition(index);
+        }
         let (name, r#use) = match &step {
+            Step::Repartition => unreachable!("dealt with above"),
             Step::Read(name) | Step::Stat(name) | Step::List(name) => (name.clone(), Use::Read),
             Step::Close(name, r#use) => (name.clone(), *r#use),
             Step::Write(name)
@@ -327,10 +334,31 @@ impl World {
                 }
                 (What::Release, Op::Release(token))
             }
-            Step::Create(..) | Step::Close(..) => unreachable!("dealt with above"),
+            Step::Create(..) | Step::Close(..) | Step::Repartition => unreachable!("dealt with above"),
         };
         let call = Call { on: Some(hand.number), guard, ..op.into() };
         self.ask(index, name, r#use, what, call, key);
+    }
+
+    /// Writes the map that is to follow the one of now.
+    fn repartition(&mut self, index: usize) {
+        let name = script::map_file();
+        let key = (name.clone(), of_use(Use::WriteAndLock));
+        let Some(hand) = self.clients[index].hands.get(&key).filter(|hand| !hand.is_over).cloned() else {
+            self.clients[index].hands.remove(&key);
+            return self.open(index, &Step::Write(name.clone()), name, Use::WriteAndLock, Bytes::new());
+        };
+        let home = &self.history.truths[self.map.home()].state;
+        let next =
+            home.genesis().and_then(|_| script::next_map(&mut self.random, home.map(), self.plan.has_ring));
+        let Some(next) = next else { return self.think_soon(index) };
+        let remark =
+            script::contents(index, self.lives[&NodeId::Client(index)].number, self.history.asked.len());
+        let contents = Bytes::from([b"# ", &*remark, b"\n", next.to_file().as_bytes()].concat());
+        let what = What::Write(contents.clone());
+        let op = Op::SetContents { handle: hand.token, contents, if_generation: None };
+        let call = Call { on: Some(hand.number), ..op.into() };
+        self.ask(index, name, Use::WriteAndLock, what, call, key);
     }
 
     fn open(&mut self, index: usize, step: &Step, name: Name, r#use: Use, contents: Bytes) {
@@ -340,6 +368,7 @@ impl World {
         let creates = match step {
             Step::Create(_, ephemeral) => Some(*ephemeral),
             _ if script::is_of_ring(&name) => None,
+            _ if name == script::map_file() => None,
             _ => (!is_child && r#use == Use::WriteAndLock || kind == NodeKind::Directory).then_some(false),
         };
         let contents = if kind == NodeKind::Directory { Bytes::new() } else { contents };

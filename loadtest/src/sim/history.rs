@@ -6,11 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hasp_cell::state::{AppliedOutcome, Command, HolderId, LogEntry, Outcome, State};
 use hasp_client::HandleEvent;
+use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::ErrorCode;
 use hasp_proto::event::EventMask;
 use hasp_proto::id::{CellName, Instance};
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, LockMode, Stat};
+use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Reply, Use};
 
@@ -170,6 +172,8 @@ pub struct Version {
     pub at: Moment,
     /// `None`: there was no such node.
     pub node: Option<(Stat, Bytes)>,
+    /// It went to another cell, or came from one.
+    pub has_moved: bool,
 }
 
 /// What was committed in one cell.
@@ -181,6 +185,23 @@ pub struct Truth {
     pub versions: BTreeMap<Name, Vec<Version>>,
     /// What became of its locks.
     pub locks: LockLog,
+    /// Maps that it went by, oldest first.
+    pub maps: Vec<Goes>,
+}
+
+/// By which map a cell goes.
+#[derive(Debug)]
+pub struct Goes {
+    since: (u64, Moment),
+    by: PartitionMap,
+    /// What moves by it has left.
+    has_packed: bool,
+}
+
+impl Goes {
+    fn has(&self, cell: &CellName, name: &Name) -> bool {
+        self.by.owner(name) == Some(cell) && !(self.has_packed && self.by.moves(name))
+    }
 }
 
 impl Truth {
@@ -190,6 +211,7 @@ impl Truth {
             state: State::default(),
             versions: names.iter().map(|name| (name.clone(), Vec::new())).collect(),
             locks: LockLog::default(),
+            maps: Vec::new(),
         }
     }
 
@@ -208,12 +230,16 @@ impl Truth {
             if !matches!(outcomes[0].outcome, Outcome::Rejected(_)) {
                 self.locks.note(at, &before, &self.state, command);
             }
-            self.note(at);
+            self.note(at, moves(command));
         }
     }
 
-    fn note(&mut self, at: Moment) {
+    fn note(&mut self, at: Moment, has_moved: bool) {
         let index = self.state.index();
+        if self.state.genesis().is_some() && (has_moved || self.maps.is_empty()) {
+            let (by, has_packed) = (self.state.map().clone(), self.state.has_packed());
+            self.maps.push(Goes { since: (index, at), by, has_packed });
+        }
         for (name, versions) in &mut self.versions {
             let node = self.state.node(name);
             let last = versions.last().and_then(|version| version.node.as_ref());
@@ -227,9 +253,28 @@ impl Truth {
             };
             if !is_same {
                 let node = node.map(|node| (node.stat(), node.contents.clone()));
-                versions.push(Version { index, at, node });
+                let has_moved = has_moved && *name != script::map_file();
+                versions.push(Version { index, at, node, has_moved });
             }
         }
+    }
+
+    /// Since when the cell had the name at that index; `None` if it was on its way to another cell, or was there.
+    pub fn had_since(&self, name: &Name, index: u64) -> Option<Moment> {
+        let count = self.maps.partition_point(|goes| goes.since.0 <= index);
+        let own = self.state.position().cell;
+        let had = self.maps[..count].iter().rev().take_while(|goes| goes.has(&own, name));
+        had.last().map(|goes| goes.since.1)
+    }
+
+    /// Whether the name has left for another cell at that index.
+    pub fn has_left(&self, name: &Name, index: u64) -> bool {
+        self.count_at(name, index) > 0 && self.is_elsewhere(name, index)
+    }
+
+    /// Whether another cell has the name at that index, or none, since it is on its way.
+    pub fn is_elsewhere(&self, name: &Name, index: u64) -> bool {
+        !self.maps.is_empty() && self.had_since(name, index).is_none()
     }
 
     /// How many versions there were at that index: 0 before the node was first there.
@@ -242,6 +287,16 @@ impl Truth {
         let count = self.count_at(name, index);
         self.versions.get(name)?[..count].last()?.node.as_ref()
     }
+}
+
+/// Whether what nodes come and go by this command go to other cells, and come from there.
+fn moves(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Cross(
+            CrossOp::Pack { .. } | CrossOp::Adopt(_) | CrossOp::Finish { .. } | CrossOp::GiveUp { .. }
+        )
+    ) || matches!(command, Command::ClientWrite(write) if *write.write.name() == script::map_file())
 }
 
 /// A whole run.

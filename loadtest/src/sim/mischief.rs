@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hasp_cell::master::BatchId;
 use hasp_cell::state::{Command, LogEntry, State};
 use hasp_proto::crossing::{CrossOp, Root, SealTicket};
@@ -15,8 +16,8 @@ use hasp_proto::request::{Answer, Op, Reply};
 use hasp_proto::server::ConnectionId;
 use hasp_proto::stream::{Down, Grant, News, Up};
 use hasp_proto::time::Time;
-use hasp_proto::wire::log::v1::SnapshotRecord;
 use hasp_proto::wire::log::v1::snapshot_record::Record;
+use hasp_proto::wire::log::v1::{Parcel, SnapshotRecord};
 use prost::Message as _;
 
 use super::mutants::Mutant;
@@ -107,7 +108,9 @@ impl World {
                 }
                 Some(Up::Request(request))
             }
-            (Some(Mutant::ClaimNotSent), Up::Request(request)) if matches!(request.op, Op::Claim) => {
+            (Some(Mutant::ClaimNotSent | Mutant::MoveNotClaimed), Up::Request(request))
+                if matches!(request.op, Op::Claim) =>
+            {
                 let answer = Answer::plain(request.number, Ok(Reply::Noted));
                 self.send_down(connection, Down::Answer(answer));
                 None
@@ -210,6 +213,13 @@ impl World {
                 let is_heard = |item: &Item| item.kind == ItemKind::Acl || !script::is_acl_file(&item.name);
                 let items = items.into_iter().filter(is_heard).collect();
                 Down::News { sequence, item: News::Invalidate { items, floor } }
+            }
+            (
+                Some(mutant @ (Mutant::MovedWithoutHolders | Mutant::MovedWithoutDelays)),
+                Down::Answer(Answer { result: Ok(Reply::Parcel { data, parts }), number, position, caches }),
+            ) => {
+                let data = without_locks(&data, mutant);
+                Down::Answer(Answer { result: Ok(Reply::Parcel { data, parts }), number, position, caches })
             }
             (Some(Mutant::RootFromMemory), Down::Answer(answer)) => {
                 Down::Answer(self.remembered(connection, answer))
@@ -317,6 +327,22 @@ impl World {
     pub fn smuggler(&mut self, index: usize, count: usize) -> Option<(usize, BatchId)> {
         self.mischief.smuggled.remove(&(index / REPLICAS, count))
     }
+}
+
+/// A part of what moves, without something of its locks.
+fn without_locks(data: &Bytes, mutant: Mutant) -> Bytes {
+    let mut part = Parcel::decode(data.clone()).expect("what was packed can be read");
+    for record in &mut part.records {
+        let Some(Record::Node(node)) = &mut record.record else { continue };
+        let Some(lock) = &mut node.lock else { continue };
+        if mutant == Mutant::MovedWithoutHolders {
+            lock.holders.clear();
+            lock.mode = 0;
+        } else {
+            lock.marks.clear();
+        }
+    }
+    part.encode_to_vec().into()
 }
 
 /// A state that begins again to count what it stamps nodes with.

@@ -57,11 +57,17 @@ pub enum Mutant {
     RootFromMemory,
     /// Routers do not hear that an ACL is taken back, and vouch for what it was (`route-5`).
     AclEvidenceKept,
+    /// What moves to another cell comes there without who holds which lock (`move-3`).
+    MovedWithoutHolders,
+    /// What moves to another cell comes there without the lock-delays that run (`move-3`).
+    MovedWithoutDelays,
+    /// The cell that something moves to does not hear who speaks for those who hold it (`move-4`).
+    MoveNotClaimed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::AcknowledgedUnheard,
         Self::InvalidationLost,
         Self::NoFloor,
@@ -88,6 +94,9 @@ impl Mutant {
         Self::UnsealNotVoided,
         Self::RootFromMemory,
         Self::AclEvidenceKept,
+        Self::MovedWithoutHolders,
+        Self::MovedWithoutDelays,
+        Self::MoveNotClaimed,
     ];
 
     /// The promise that it breaks, and that must be seen to be broken.
@@ -105,7 +114,10 @@ impl Mutant {
             | Self::VotesNotHeld
             | Self::MasterLeaseUnearned
             | Self::EndedByOldMaster
-            | Self::ClaimNotSent => "P-LEASE",
+            | Self::ClaimNotSent
+            | Self::MoveNotClaimed => "P-LEASE",
+            Self::MovedWithoutHolders => "P-LOCK",
+            Self::MovedWithoutDelays => "P-DELAY",
             Self::AppliedEarly | Self::AcknowledgedBeforeFsync | Self::TailLost | Self::LeaderRestored => {
                 "P-DUR"
             }
@@ -128,6 +140,9 @@ impl Mutant {
                 | Self::UnsealNotVoided
                 | Self::RootFromMemory
                 | Self::AclEvidenceKept
+                | Self::MovedWithoutHolders
+                | Self::MovedWithoutDelays
+                | Self::MoveNotClaimed
         )
     }
 

@@ -59,7 +59,11 @@ pub struct Plan {
     pub upper: usize,
     /// Directories are spread over two cells by a ring.
     pub has_ring: bool,
-    /// Of a thousand steps of an application so many are about these, one of them for each application.
+    /// The partition map changes, and what is below moves from cell to cell.
+    pub has_moves: bool,
+    /// Of a thousand steps of who runs the cells so many change it.
+    pub repartitions: u64,
+    /// Of a thousand steps of an application so many are about directories of the ring, one of them for each application.
     pub spreads: &'static [u64],
     /// The first proxy that applications know.
     pub first_known: usize,
@@ -99,6 +103,8 @@ impl Plan {
             proxies,
             upper,
             has_ring: false,
+            has_moves: false,
+            repartitions: 90,
             spreads: &[0, 150, 500],
             first_known,
             clients,
@@ -116,6 +122,7 @@ impl Plan {
                 let kinds: Vec<usize> = (0..KINDS).filter(|_| random.chance(500)).collect();
                 plan.faults = faults(random, &plan, pace, &kinds);
                 plan.has_ring = cells > 1 && proxies > 0 && random.chance(700);
+                plan.has_moves = cells > 1 && proxies > 0 && random.chance(600);
             }
         }
         plan

@@ -26,6 +26,16 @@ const fn with_proxies(seed: u64, promise: &'static str, showed: &'static str) ->
 /// All of them.
 pub const ALL: &[Regression] = &[
     with_proxies(
+        900_475,
+        "P-TREE",
+        "a directory was deleted while its children were on their way to another cell: it seemed to have none",
+    ),
+    with_proxies(
+        901_030,
+        "P-ACL",
+        "a directory got other ACL names while its children were on their way to another cell, which went by the old ones",
+    ),
+    with_proxies(
         820_148,
         "P-EVENT",
         "that a directory is gone was told while another cell was asked to tell of its children: nobody heard of it",

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hasp_proto::event::{EventKind, EventMask};
+use hasp_proto::id::CellName;
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, LockMode};
+use hasp_proto::partition::{Change, PARTITIONS_FILE, PartitionMap, Prefix};
 use hasp_proto::request::Use;
 
 use super::random::Random;
@@ -69,6 +71,8 @@ pub enum Step {
     Delete(Name),
     /// Replace the ACL names.
     SetAcl(Name, AclNames),
+    /// Let a rule of the partition map change, or give up a change.
+    Repartition,
     /// Hold a lock, for so long.
     Acquire(Name, LockMode),
     /// Hold it if it is free.
@@ -93,6 +97,29 @@ pub fn of_cell(cell: usize) -> Names {
     }
 }
 
+/// The file of the partition map.
+pub fn map_file() -> Name {
+    Name::parse(&format!("/ls/dev/{PARTITIONS_FILE}")).expect("a good name")
+}
+
+/// The map that is to follow this one.
+pub fn next_map(random: &mut Random, map: &PartitionMap, has_ring: bool) -> Option<PartitionMap> {
+    if map.change().is_some() {
+        return random.chance(300).then(|| map.unchanged());
+    }
+    let cell = |cell: &str| vec![CellName::new(cell)];
+    let both = || vec![CellName::new("a"), CellName::new("b")];
+    let ring = |cells: Vec<CellName>| (RING.0, cells);
+    let choices = [("/ls/dev/b", cell("a")), ("/ls/dev/b", cell("b")), ("/ls/dev/b", vec![])]
+        .into_iter()
+        .chain([("/ls/dev/d", cell("a")), ("/ls/dev/d", cell("b")), ("/ls/dev/d", vec![])])
+        .chain(
+            [ring(cell("a")), ring(cell("b")), ring(both()), ring(both())].into_iter().filter(|_| has_ring),
+        );
+    let (prefix, cells) = random.pick(&choices.collect::<Vec<_>>()).clone();
+    map.changing(Change { prefix: Prefix::parse(prefix).expect("good"), cells }).ok()
+}
+
 /// The rule of the ring: what is below each directory in `/ls/dev/r` is of one cell or the other.
 pub const RING: (&str, &str) = ("/ls/dev/r/*", "a b");
 
@@ -110,6 +137,11 @@ pub fn spread() -> Vec<(Name, Vec<Name>)> {
 /// Whether it is a directory in the ring.
 pub fn is_spread(name: &Name) -> bool {
     name.depth() == 4 && name.parent().is_some_and(|parent| parent.component() == "r")
+}
+
+/// Whether the children of the directory may be in another cell than its node.
+pub fn may_be_split(name: &Name) -> bool {
+    is_spread(name) || name.component() == "d"
 }
 
 /// Whether it is, or is a child of one.
@@ -159,7 +191,7 @@ pub fn names(cells: usize, has_ring: bool) -> Vec<Name> {
     };
     let ring = spread().into_iter().filter(|_| has_ring);
     let ring = ring.flat_map(|(directory, children)| std::iter::once(directory).chain(children));
-    (0..cells).flat_map(of).chain(ring).collect()
+    (0..cells).flat_map(of).chain(ring).chain((cells > 1).then(map_file)).collect()
 }
 
 /// Contents that nobody else writes.
@@ -198,6 +230,8 @@ pub struct Taste {
     pub is_admin: bool,
     /// Of a thousand steps so many are about directories in the ring.
     pub spreads: u64,
+    /// Of a thousand steps so many change the partition map.
+    pub repartitions: u64,
 }
 
 impl Taste {
@@ -212,6 +246,7 @@ impl Taste {
             listens: *random.pick(&[0, 300, 700]),
             is_admin: principal(client) == ADMIN,
             spreads: 0,
+            repartitions: 0,
         }
     }
 
@@ -226,6 +261,9 @@ impl Taste {
 
     /// The next step; `holds` is a lock that is held.
     pub fn next(&self, random: &mut Random, cells: usize, holds: Option<&Name>) -> Step {
+        if self.is_admin && self.repartitions > 0 && random.chance(self.repartitions) {
+            return Step::Repartition;
+        }
         if self.spreads > 0 && random.chance(self.spreads) {
             return of_ring(random);
         }

@@ -42,6 +42,8 @@ pub struct Counts {
     pub split_children: u64,
     /// Directories deleted whose children are in another cell.
     pub split_deletions: u64,
+    /// Nodes that went to another cell, or came back.
+    pub moved: u64,
     /// Ephemeral nodes that came and went, or are there.
     pub ephemeral: u64,
     /// Things that were compared with what they had to be.
@@ -68,6 +70,7 @@ impl Counts {
         self.denials += other.denials;
         self.split_children += other.split_children;
         self.split_deletions += other.split_deletions;
+        self.moved += other.moved;
         self.ephemeral += other.ephemeral;
         self.checks += other.checks;
     }
@@ -92,6 +95,7 @@ impl Counts {
         let wanted_of_routed = [
             ("children in split directories", self.split_children, 500),
             ("split directories deleted", self.split_deletions, 120),
+            ("nodes moved", self.moved, 1_000),
         ];
         if self.worlds < WORLDS_MIN {
             return Vec::new();
@@ -116,6 +120,7 @@ impl fmt::Display for Counts {
         write!(f, "{} events, {} changes of ACLs, ", self.events, self.acl_changes)?;
         write!(f, "{} children in split directories, ", self.split_children)?;
         write!(f, "{} split directories deleted, ", self.split_deletions)?;
+        write!(f, "{} nodes moved, ", self.moved)?;
         write!(f, "{} denials, {} ephemeral nodes, {} checks", self.denials, self.ephemeral, self.checks)
     }
 }
@@ -139,7 +144,7 @@ pub struct Verdict {
 mod tests {
     use super::*;
 
-    const WANTED: usize = 14;
+    const WANTED: usize = 15;
 
     #[test]
     fn many_worlds_in_which_little_happened_are_told_from_those_in_which_much_did() {
@@ -160,6 +165,7 @@ mod tests {
             &mut busy.denials,
             &mut busy.split_children,
             &mut busy.split_deletions,
+            &mut busy.moved,
             &mut busy.ephemeral,
         ] {
             *figure = 35_000;

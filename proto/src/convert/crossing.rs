@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Malformed, malformed};
+use super::{Malformed, malformed, map_from_wire, map_to_wire};
 use crate::crossing::{Anchor, Chore, CrossOp, Evidence, Membership, Need, Root, SealTicket, Vouch};
 use crate::event::EventMask;
-use crate::id::{Epoch, Generation, Instance, RequestNumber};
+use crate::id::{CellName, Epoch, Generation, Instance, RequestNumber};
 use crate::name::Name;
 use crate::time::{Time, micros};
 use crate::wire::tier::v1 as tier;
@@ -103,6 +103,10 @@ fn unsealing(sealing: &tier::Sealing) -> Result<(Name, Instance, SealTicket), Ma
     Ok((name(&sealing.name)?, Instance(sealing.instance), SealTicket(sealing.ticket)))
 }
 
+fn packing(version: u64) -> tier::Packing {
+    tier::Packing { version, ..Default::default() }
+}
+
 impl From<CrossOp> for tier::Cross {
     fn from(op: CrossOp) -> Self {
         use tier::cross::Op as Wire;
@@ -134,6 +138,18 @@ impl From<CrossOp> for tier::Cross {
             }),
             CrossOp::Chores => Wire::Chores(tier::AskForChores {}),
             CrossOp::Vouch(vouch) => Wire::Vouch(tier::KeepVouching { vouch: vouch.map(Into::into) }),
+            CrossOp::ReadMap => Wire::ReadMap(tier::ReadMap {}),
+            CrossOp::Adopt(map) => Wire::Adopt(map_to_wire(&map)),
+            CrossOp::Pack { version } => Wire::Pack(packing(version)),
+            CrossOp::Export { version, to, part } => {
+                Wire::Export(tier::Packing { version, to: to.to_string(), part })
+            }
+            CrossOp::Import { version, from, part, parts, data } => {
+                Wire::Import(tier::Import { version, from: from.to_string(), part, parts, data })
+            }
+            CrossOp::Finish { version } => Wire::Finish(packing(version)),
+            CrossOp::GiveUp { version, why } => Wire::GiveUp(tier::GiveUp { version, why }),
+            CrossOp::Announced { version } => Wire::Announced(packing(version)),
         };
         Self { op: Some(op) }
     }
@@ -186,6 +202,20 @@ impl TryFrom<tier::Cross> for CrossOp {
             },
             Wire::Chores(_) => Self::Chores,
             Wire::Vouch(keep) => Self::Vouch(keep.vouch.map(TryInto::try_into).transpose()?),
+            Wire::ReadMap(_) => Self::ReadMap,
+            Wire::Adopt(map) => {
+                Self::Adopt(map_from_wire(&map).map_err(|_| malformed("partition map to go by"))?)
+            }
+            Wire::Pack(it) => Self::Pack { version: it.version },
+            Wire::Export(it) => {
+                Self::Export { version: it.version, to: CellName::new(&it.to), part: it.part }
+            }
+            Wire::Import(tier::Import { version, from, part, parts, data }) => {
+                Self::Import { version, from: CellName::new(&from), part, parts, data }
+            }
+            Wire::Finish(it) => Self::Finish { version: it.version },
+            Wire::GiveUp(tier::GiveUp { version, why }) => Self::GiveUp { version, why },
+            Wire::Announced(it) => Self::Announced { version: it.version },
         })
     }
 }
@@ -198,6 +228,8 @@ impl From<Chore> for tier::Chore {
             Chore::End { name, instance } => Wire::End(sealing(&name, instance, none)),
             Chore::Unseal { name, instance, ticket } => Wire::Unseal(sealing(&name, instance, ticket)),
             Chore::Propagate { name, instance } => Wire::Propagate(sealing(&name, instance, none)),
+            Chore::Move(version) => Wire::Move(packing(version)),
+            Chore::Announce(version) => Wire::Announce(packing(version)),
         };
         Self { chore: Some(chore) }
     }
@@ -221,6 +253,8 @@ impl TryFrom<tier::Chore> for Chore {
                 let (name, instance, _) = unsealing(&it)?;
                 Self::Propagate { name, instance }
             }
+            Wire::Move(it) => Self::Move(it.version),
+            Wire::Announce(it) => Self::Announce(it.version),
         })
     }
 }
@@ -232,6 +266,7 @@ pub(super) fn needs_to_wire(need: Need, anchor: Anchor) -> tier::Needs {
         Need::Root(name) => Wire::Root(name.to_string()),
         Need::Unseal { name, instance, ticket } => Wire::Unseal(sealing(&name, instance, ticket)),
         Need::Seal { name, instance } => Wire::Seal(sealing(&name, instance, SealTicket::default())),
+        Need::Map(version) => Wire::Map(version),
     };
     tier::Needs { need: Some(need), anchor: Some(anchor.into()) }
 }
@@ -249,6 +284,7 @@ pub(super) fn needs_from_wire(needs: tier::Needs) -> Result<(Need, Anchor), Malf
             let (name, instance, _) = unsealing(&it)?;
             Need::Seal { name, instance }
         }
+        Wire::Map(version) => Need::Map(version),
     };
     Ok((need, needs.anchor.ok_or(malformed("need without anchor"))?.into()))
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorCode};
 use crate::id::{CellName, Epoch, Generation, Instance};
 use crate::name::Name;
 use crate::node::{AclNames, Child, LockMode, NodeKind, Stat};
-use crate::partition::{Draft, MapError, PartitionMap, Prefix};
+use crate::partition::{Change, Draft, MapError, PartitionMap, Prefix};
 use crate::position::Position;
 use crate::time::micros;
 use crate::wire::v1;
@@ -232,6 +232,10 @@ pub fn map_to_wire(map: &PartitionMap) -> v1::PartitionMap {
             .rings()
             .map(|(name, ring)| v1::PartitionRing { directory: name.to_string(), cells: texts(ring.cells()) })
             .collect(),
+        next: map.change().map(|change| v1::PartitionNext {
+            prefix: change.prefix.to_string(),
+            cells: texts(&change.cells),
+        }),
     }
 }
 
@@ -248,7 +252,12 @@ pub fn map_from_wire(map: &v1::PartitionMap) -> Result<PartitionMap, MapError> {
     for ring in &map.rings {
         draft.add(&Prefix::Ring(directory(&ring.directory)?), ring.cells.iter().map(String::as_str))?;
     }
-    draft.finish(map.version)
+    let change = |next: &v1::PartitionNext| {
+        let cells = next.cells.iter().map(|cell| CellName::new(cell)).collect();
+        Ok(Change { prefix: Prefix::parse(&next.prefix)?, cells })
+    };
+    let change = map.next.as_ref().map(change).transpose()?;
+    draft.finish_changing(map.version, change)
 }
 
 fn directory(text: &str) -> Result<Name, MapError> {
@@ -272,6 +281,47 @@ mod tests {
         let map = map(&[("/ls/dev", "a"), ("/ls/dev/b", "b"), ("/ls/dev/users/*", "b a")]);
 
         assert_eq!(map_from_wire(&map_to_wire(&map)), Ok(map));
+    }
+
+    #[test]
+    fn a_map_travels_with_its_change() {
+        let map = map(&[("/ls/dev", "a"), ("/ls/dev/b", "b"), ("/ls/dev/users/*", "a")]);
+        let check = |prefix: &str, cells: &[&str]| {
+            let cells = cells.iter().map(|cell| CellName::new(cell)).collect();
+            let change = Change { prefix: Prefix::parse(prefix).expect("good"), cells };
+            let changing = map.changing(change).expect("a good change");
+            let wire = map_to_wire(&changing);
+
+            let read = v1::PartitionMap::decode(wire.encode_to_vec().as_slice()).expect("a message");
+            assert_eq!(map_from_wire(&read), Ok(changing));
+        };
+        check("/ls/dev/x", &["b"]);
+        check("/ls/dev/a b", &["b"]);
+        check("/ls/dev/b", &["a"]);
+        check("/ls/dev/b", &[]);
+        check("/ls/dev/users/*", &["b", "a"]);
+        check("/ls/dev/users/*", &[]);
+    }
+
+    #[test]
+    fn a_change_from_the_wire_is_checked() {
+        let check = |prefix: &str, cells: &[&str], message: &str| {
+            let cells = cells.iter().map(|cell| (*cell).to_owned()).collect();
+            let mut wire = map_to_wire(&map(&[("/ls/dev", "a")]));
+            wire.next = Some(v1::PartitionNext { prefix: prefix.into(), cells });
+            let error = map_from_wire(&wire).expect_err("bad").to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        check("/ls/dev/x", &["c"], "/ls/dev/x: cell c is not among the cells");
+        check("/ls/dev/x", &["a", "b"], "/ls/dev/x: 2 cells; only");
+        check("/ls/dev/x", &[], "/ls/dev/x: the change changes nothing");
+        check("/ls/dev", &["b"], "/ls/dev: the home cell has");
+        check("/ls/prod/x", &["a"], "not in namespace dev");
+        check("x", &["a"], "begins with /ls/");
+        let mut last = map_to_wire(&map(&[("/ls/dev", "a")]));
+        last.version = u64::MAX;
+        last.next = Some(v1::PartitionNext { prefix: "/ls/dev/x".into(), cells: vec!["b".into()] });
+        assert_eq!(map_from_wire(&last), Err(MapError::LastVersion));
     }
 
     #[test]

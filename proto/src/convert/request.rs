@@ -332,6 +332,7 @@ impl From<Answer> for v1::Answer {
             Ok(Reply::Root(root)) => Wire::Root(root.into()),
             Ok(Reply::Sealed(ticket)) => Wire::Sealed(tier::v1::Sealed { ticket: ticket.0 }),
             Ok(Reply::Anchored(anchor)) => Wire::Anchored(anchor.into()),
+            Ok(Reply::Parcel { data, parts }) => Wire::Parcel(tier::v1::Parcel { data, parts }),
             Ok(Reply::Chores(chores)) => {
                 Wire::Chores(tier::v1::Chores { chores: chores.into_iter().map(Into::into).collect() })
             }
@@ -390,6 +391,7 @@ impl TryFrom<v1::Answer> for Answer {
             Wire::Root(root) => Ok(Reply::Root(root.try_into()?)),
             Wire::Sealed(sealed) => Ok(Reply::Sealed(SealTicket(sealed.ticket))),
             Wire::Anchored(anchor) => Ok(Reply::Anchored(anchor.into())),
+            Wire::Parcel(tier::v1::Parcel { data, parts }) => Ok(Reply::Parcel { data, parts }),
             Wire::Chores(list) => {
                 let chores = list.chores.into_iter().map(TryInto::try_into);
                 Ok(Reply::Chores(chores.collect::<Result<_, Malformed>>()?))

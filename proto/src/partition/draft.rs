@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{CellRing, PartitionMap};
+use super::{CellRing, Change, PartitionMap};
 use crate::id::CellName;
 use crate::limits::CONTENTS_BYTES_MAX;
 use crate::name::{Name, NameError};
@@ -60,6 +60,18 @@ pub enum MapError {
     /// Not a cell name.
     #[error("{0:?} is not a cell name: 1 to 63 lower-case letters, digits and hyphens")]
     CellName(String),
+    /// A change after which everything would be where it is.
+    #[error("partition rule {0}: the change changes nothing")]
+    NothingChanges(Prefix),
+    /// A change of what does not move.
+    #[error("partition rule {0}: the home cell has the namespace's ACLs and map, and they do not move")]
+    HomeStays(Prefix),
+    /// A second change before the first has come to its end.
+    #[error("partition rule {0} is changing: one change at a time")]
+    IsChanging(Prefix),
+    /// A change of a map with the greatest number there is.
+    #[error("there is no version after the partition map's")]
+    LastVersion,
     /// Too many rules, or too long ones: the map is a file, too.
     #[error("the partition map takes {0} bytes as a file, the limit is {CONTENTS_BYTES_MAX}")]
     TooLarge(usize),
@@ -121,6 +133,20 @@ impl Draft {
         }
     }
 
+    /// With the rules of a map.
+    pub(super) fn of(map: &PartitionMap) -> Self {
+        let PartitionMap { namespace, rules, rings, cells, .. } = map.clone();
+        Self { namespace, rules, rings, cells }
+    }
+
+    /// Takes the rule of that prefix out; whether there was one.
+    pub(super) fn remove(&mut self, prefix: &Prefix) -> bool {
+        match prefix {
+            Prefix::Below(name) => self.rules.remove(name).is_some(),
+            Prefix::Ring(name) => self.rings.remove(name).is_some(),
+        }
+    }
+
     /// Adds a rule.
     ///
     /// # Errors
@@ -166,6 +192,22 @@ impl Draft {
         if known.is_empty() { Err(MapError::NoCell(prefix.clone())) } else { Ok(known) }
     }
 
+    /// The map with these rules, of which one is about to change.
+    ///
+    /// # Errors
+    /// As [`Draft::finish`]; or what is wrong with the change.
+    pub(crate) fn finish_changing(
+        self,
+        version: u64,
+        change: Option<Change>,
+    ) -> Result<PartitionMap, MapError> {
+        let map = self.finish(version)?;
+        match change {
+            Some(change) => map.with_coming(change),
+            None => Ok(map),
+        }
+    }
+
     /// The map with these rules.
     ///
     /// # Errors
@@ -176,10 +218,16 @@ impl Draft {
         if !rules.contains_key(root.as_str()) {
             return Err(MapError::NoRoot(root));
         }
-        let map = PartitionMap { version, namespace, rules, rings, cells };
-        match map.to_file().len() {
+        PartitionMap { version, namespace, rules, rings, cells, coming: None }.fits()
+    }
+}
+
+impl PartitionMap {
+    /// The same, if there is room for it in the file.
+    pub(super) fn fits(self) -> Result<Self, MapError> {
+        match self.to_file().len() {
             bytes if bytes > CONTENTS_BYTES_MAX => Err(MapError::TooLarge(bytes)),
-            _ => Ok(map),
+            _ => Ok(self),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Who owns what, and which rules make a map.
 
+mod changes;
 mod rings;
+mod standing;
 mod text;
 
 use super::*;

@@ -11,6 +11,9 @@
 //! cell b
 //! ```
 //!
+//! A line `next PREFIX CELL...` says that this rule is about to be so, and that what is below moves there; with `-` instead
+//! of cells the rule goes.
+//!
 //! A name that holds blanks stands between double quotes, in which `\` makes the next character count as itself.
 
 use std::collections::BTreeMap;
@@ -18,7 +21,7 @@ use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 
 use super::draft::Draft;
-use super::{PartitionMap, Prefix, listed};
+use super::{Change, PartitionMap, Prefix, listed};
 use crate::error::{Error, ErrorCode};
 use crate::hosts;
 use crate::id::CellName;
@@ -30,6 +33,8 @@ const FILE_HEAD: &str = "\
 # Which cell has which nodes: PREFIX CELL, everything strictly below the prefix;
 # PREFIX/* CELL CELL..., the directories below it spread over the cells, each with all that is below it.
 ";
+/// Stands for the cells of a rule that goes.
+const GOES: &str = "-";
 /// Cells are aligned behind prefixes up to this long, in characters.
 const COLUMN_MAX: usize = 40;
 
@@ -40,6 +45,7 @@ struct Lines {
     cells: BTreeMap<CellName, Vec<String>>,
     /// In their order, each with the number of its line.
     rules: Vec<(usize, Rule)>,
+    next: Option<(usize, Rule)>,
 }
 
 struct Rule {
@@ -58,7 +64,7 @@ impl PartitionMap {
         for (number, line) in (1..).zip(contents.split(|byte| *byte == b'\n')) {
             lines.take(number, line).map_err(|why| refused(format!("line {number}: {why}")))?;
         }
-        let Lines { version, cells, rules } = lines;
+        let Lines { version, cells, rules, next } = lines;
         let version = version.ok_or_else(|| refused("no line \"version N\"".into()))?;
         let namespace = rules.first().map(|(_, rule)| rule.prefix.name().namespace().to_owned());
         let namespace = namespace.ok_or_else(|| refused("no line with a rule".into()))?;
@@ -67,7 +73,10 @@ impl PartitionMap {
             let added = draft.add(prefix, cells.iter().map(String::as_str));
             added.map_err(|error| refused(format!("line {number}: {error}")))?;
         }
-        draft.finish(version).map_err(|error| refused(error.to_string()))
+        let map = draft.finish(version).map_err(|error| refused(error.to_string()))?;
+        let Some((number, Rule { prefix, cells })) = next else { return Ok(map) };
+        let change = Change { prefix, cells: cells.iter().map(|cell| CellName::new(cell)).collect() };
+        map.with_coming(change).map_err(|error| refused(format!("line {number}: {error}")))
     }
 
     /// The map as text, which [`PartitionMap::parse`] reads again: rules by prefix, then cells by name.
@@ -86,6 +95,12 @@ impl PartitionMap {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{prefix:width$}  {cells}");
         }
+        if let Some(Change { prefix, cells }) = self.change() {
+            let prefix = quoted(&prefix.to_string());
+            let cells: Vec<_> = cells.iter().map(CellName::as_str).collect();
+            let cells = if cells.is_empty() { GOES.to_owned() } else { cells.join(" ") };
+            let _ = writeln!(text, "\nnext {prefix}  {cells}");
+        }
         text.push('\n');
         for (cell, addresses) in &self.cells {
             let line = format!("cell {cell} {}", addresses.join(","));
@@ -101,6 +116,24 @@ impl PartitionMap {
     /// configuration and may change there; the file would go on to say where replicas were when it was written.
     pub fn to_file(&self) -> String {
         FILE_HEAD.to_owned() + &self.without_addresses().to_text()
+    }
+}
+
+impl Rule {
+    fn read(prefix: &str, cells: &[&str]) -> Result<Self, String> {
+        let prefix = Prefix::parse(prefix).map_err(|error| error.to_string())?;
+        let cells = cells.iter().copied().flat_map(listed).map(str::to_owned).collect();
+        Ok(Self { prefix, cells })
+    }
+
+    /// What a rule is to be: without cells if it goes, which has to be said.
+    fn read_next(prefix: &str, cells: &[&str]) -> Result<Self, String> {
+        if cells == [GOES] {
+            return Self::read(prefix, &[]);
+        }
+        let rule = Self::read(prefix, cells)?;
+        let none = format!("no cell; {GOES:?} if the rule is to go");
+        if rule.cells.is_empty() { Err(none) } else { Ok(rule) }
     }
 }
 
@@ -121,12 +154,16 @@ impl Lines {
             ["cell"] => return Err("a cell without a name".into()),
             ["cell", name, rest @ ..] => self.take_cell(name, &rest.join(" "))?,
             [prefix, rest @ ..] if prefix.starts_with('/') => {
-                let prefix = Prefix::parse(prefix).map_err(|error| error.to_string())?;
-                let cells = rest.iter().copied().flat_map(listed).map(str::to_owned).collect();
-                self.rules.push((number, Rule { prefix, cells }));
+                self.rules.push((number, Rule::read(prefix, rest)?));
+            }
+            ["next"] => return Err("which rule is next?".into()),
+            ["next", prefix, rest @ ..] => {
+                if self.next.replace((number, Rule::read_next(prefix, rest)?)).is_some() {
+                    return Err("a second line \"next\": one change at a time".into());
+                }
             }
             [other, ..] => {
-                return Err(format!("{other:?} is neither a name nor the word \"version\" or \"cell\""));
+                return Err(format!("{other:?} is neither a name nor one of the words version, next, cell"));
             }
         }
         Ok(())

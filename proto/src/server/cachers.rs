@@ -93,6 +93,12 @@ impl Cachers {
         self.holders.keys().cloned().collect()
     }
 
+    /// The same, and what somebody may hold still while it changes.
+    pub fn items_held(&self) -> Vec<Item> {
+        let changing = self.changing.iter().filter(|(_, changing)| !changing.waiting.is_empty());
+        self.holders.keys().chain(changing.map(|(item, _)| item)).cloned().collect()
+    }
+
     /// Sessions that may hold something, or may still.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
         let waiting = self.changing.values().flat_map(|changing| changing.waiting.iter());

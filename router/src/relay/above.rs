@@ -47,6 +47,11 @@ impl Above {
         &self.map
     }
 
+    /// Goes by this map, which is of the same cells, from here on. Returns the one before.
+    pub(super) fn set_map(&mut self, map: PartitionMap) -> PartitionMap {
+        std::mem::replace(&mut self.map, map)
+    }
+
     pub(super) fn cells(&self) -> &[CellName] {
         &self.cells
     }

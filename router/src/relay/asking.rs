@@ -269,7 +269,8 @@ impl RelayCore {
         let Addressee { session, number, caches } = to;
         self.quotas.answered(session, number, answer.result.is_ok());
         if let Ok(Reply::Opened { handle, .. }) = &answer.result {
-            self.subscriptions.subscribe(session, handle);
+            let owner = self.owner_of(handle);
+            self.subscriptions.subscribe(session, handle, owner.as_ref());
         }
         let mut granted = ItemKinds::NONE;
         if let Some(position) = &answer.position {
@@ -333,10 +334,16 @@ impl RelayCore {
     /// A handle was shown to its cell: it hears of events from here on, or does no longer.
     fn shown(&mut self, speaker: SessionId, handle: &HandleToken, is_taken: bool) {
         if is_taken {
-            self.subscriptions.subscribe(speaker, handle);
+            let owner = self.owner_of(handle);
+            self.subscriptions.subscribe(speaker, handle, owner.as_ref());
         } else if let Some(body) = handle.claimed_body() {
             self.subscriptions.unsubscribe(HandleId { session: body.session, opened_by: body.opened_by });
         }
+    }
+
+    /// The cell of a handle's node, by the map.
+    fn owner_of(&self, handle: &HandleToken) -> Option<CellName> {
+        self.above.map().owner(&handle.claimed_body()?.name).cloned()
     }
 
     /// What a client closes counts no longer, and is told of nothing.

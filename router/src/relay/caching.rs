@@ -269,6 +269,7 @@ impl RelayCore {
     /// Tells sessions that nothing they cached of the cell holds, nor what they subscribed to: all of a fail-over, of
     /// other things those that used the cell. The round waits for those that may hold something.
     fn tell_void(&mut self, now: Time, cell: &CellName, news: &News, id: Option<NewsId>) -> RoundId {
+        self.tell_strangers(now, cell, news);
         self.subscriptions.forget_cell(cell);
         let source = self.sources.entry(cell.clone()).or_default();
         if let News::FailOver { epoch, .. } = news {
@@ -290,6 +291,35 @@ impl RelayCore {
             }
         }
         round
+    }
+
+    /// Clients go by the cell that has made their handles. Those with handles on nodes that have moved to this cell are told
+    /// so, too.
+    fn tell_strangers(&mut self, now: Time, cell: &CellName, news: &News) {
+        let told: Vec<(SessionId, News)> = match news {
+            News::FailOver { .. } => {
+                let of = |(session, cell): (SessionId, CellName)| {
+                    let epoch = self.sources.get(&cell).map(|source| source.epoch).unwrap_or_default();
+                    (session, News::FailOver { cell, epoch })
+                };
+                self.subscriptions.strangers_in(cell).into_iter().map(of).collect()
+            }
+            // Which handles are on what has moved is not known here.
+            News::CellLost { .. } => {
+                let issuers = self.moved.get(cell).cloned().unwrap_or_default();
+                let users = self.users_of(cell);
+                let of = |issuer: CellName| {
+                    let lost = News::CellLost { cell: issuer };
+                    users.iter().map(move |session| (*session, lost.clone())).collect::<Vec<_>>()
+                };
+                issuers.into_iter().flat_map(of).collect()
+            }
+            News::Invalidate { .. } | News::Event(_) | News::EventsLost { .. } => Vec::new(),
+        };
+        for (session, news) in told {
+            // Who cannot be told is over.
+            self.server.tell(now, session, news);
+        }
     }
 
     fn users_of(&self, cell: &CellName) -> BTreeSet<SessionId> {

@@ -1,6 +1,6 @@
 //! Requests that were passed on upstream and have no answer yet: whose they are, and at which cell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hasp_proto::client::cache::FillTicket;
 use hasp_proto::error::{Error, ErrorCode, Retry};
@@ -153,6 +153,17 @@ impl Flights {
     }
 
     /// Whether something that `session` asked is under way behind `gate`, or somewhere not known yet.
+    /// What clients asked behind these gates may be elsewhere by now.
+    pub(super) fn displace(&mut self, gates: &BTreeSet<CellName>) {
+        for flight in self.by_ticket.values_mut() {
+            if matches!(flight.purpose, Purpose::Answer(..))
+                && flight.gate.as_ref().is_some_and(|gate| gates.contains(gate))
+            {
+                flight.gate = None;
+            }
+        }
+    }
+
     pub(super) fn is_at(&self, session: SessionId, gate: &CellName) -> bool {
         self.of(session).any(|ticket| {
             let flight = &self.by_ticket[&ticket];

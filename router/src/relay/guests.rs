@@ -117,6 +117,16 @@ impl Guests {
         }
     }
 
+    /// What was left in one cell may be in the other now. Those that left something, as they are spoken for.
+    pub(super) fn moved(&mut self, from: &CellName, to: &CellName) -> Vec<(SessionId, Claim, String)> {
+        let left = self.all.values_mut().filter(|guest| guest.footprint.wrote().contains(from));
+        let moved = left.map(|guest| {
+            guest.footprint.note_all(to);
+            (guest.session, guest.claim, guest.principal.clone())
+        });
+        moved.collect()
+    }
+
     /// The next orphan whose claim window is over.
     pub(super) fn take_due(&mut self, now: Time) -> Option<Guest> {
         let session = self.orphans.pop_due(now)?;

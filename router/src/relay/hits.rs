@@ -78,7 +78,7 @@ impl RelayCore {
     pub(super) fn listing_elsewhere(&self, reader: &Reader) -> Option<(CellName, CrossOp)> {
         let Op::ReadDir(handle) = &reader.request.op else { return None };
         let body = self.verified_body(reader.client(), handle)?;
-        let lister = self.lister(&body).filter(|lister| *lister != body.cell)?;
+        let lister = self.lister(&body).filter(|lister| Some(lister) != self.map().owner(&body.name))?;
         Some((lister, CrossOp::ListRoot { name: body.name, instance: body.instance }))
     }
 
@@ -97,12 +97,12 @@ impl RelayCore {
         is_elsewhere.then(|| children.clone())
     }
 
-    /// Which cell lists what that handle is of: the one that holds the children, of a directory whose node the handle's
-    /// cell holds (`route-1`).
+    /// Which cell lists what that handle is of: the one that holds the children of a directory (`route-1`).
     fn lister(&self, handle: &HandleBody) -> Option<CellName> {
-        let is_held =
-            handle.kind == NodeKind::Directory && self.map().owner(&handle.name) == Some(&handle.cell);
-        if is_held { self.map().children_owner(&handle.name).cloned() } else { Some(handle.cell.clone()) }
+        match handle.kind {
+            NodeKind::Directory => self.map().children_owner(&handle.name).cloned(),
+            NodeKind::File => self.map().owner(&handle.name).cloned(),
+        }
     }
 
     /// What an answer means to somebody else who read the same and waited for it; `None` if it has to ask
@@ -219,8 +219,8 @@ impl RelayCore {
         handle: &HandleToken,
         part: impl FnOnce(hasp_proto::id::Instance) -> Part,
     ) -> Option<(CellName, Name, Part)> {
-        let HandleBody { cell, name, instance, .. } = self.verified_body(session, handle)?;
-        Some((cell, name, part(instance)))
+        let HandleBody { name, instance, .. } = self.verified_body(session, handle)?;
+        Some((self.map().owner(&name)?.clone(), name, part(instance)))
     }
 
     /// What a handle says, if the cell made it for that session.

@@ -11,7 +11,10 @@ use hasp_proto::name::Name;
 /// One handle that wants to hear of its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Subscription {
+    /// That tells of it.
     cell: CellName,
+    /// That made the handle: another, if the node has moved since.
+    issuer: CellName,
     mask: EventMask,
     /// The session that is told: the client's own, or that of the proxy it is behind.
     speaker: SessionId,
@@ -25,18 +28,20 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// A cell gave out a handle, or took one for good: its events come to `speaker` from here on.
-    pub(super) fn subscribe(&mut self, speaker: SessionId, handle: &HandleToken) {
+    /// A cell gave out a handle, or took one for good: its events come to `speaker` from here on. The node is in the
+    /// cell of the handle unless another is given.
+    pub(super) fn subscribe(&mut self, speaker: SessionId, handle: &HandleToken, owner: Option<&CellName>) {
         let Some(body) = handle.claimed_body() else { return };
-        let HandleBody { cell, name, instance, session, opened_by, events: mask, .. } = body;
+        let HandleBody { cell: issuer, name, instance, session, opened_by, events: mask, .. } = body;
         let id = HandleId { session, opened_by };
         self.unsubscribe(id);
         if mask.is_empty() {
             return;
         }
+        let cell = owner.unwrap_or(&issuer).clone();
         let node = (name, instance);
         self.nodes.insert(id, node.clone());
-        self.by_node.entry(node).or_default().insert(id, Subscription { cell, mask, speaker });
+        self.by_node.entry(node).or_default().insert(id, Subscription { cell, issuer, mask, speaker });
     }
 
     /// A handle is closed.
@@ -66,6 +71,21 @@ impl Subscriptions {
         self.forget(|it| it.cell == *cell);
     }
 
+    /// Nodes of such names are another cell's: it knows of no subscription. Returns who was told before, by handles of which
+    /// cell.
+    pub(super) fn forget_names(
+        &mut self,
+        is_meant: impl Fn(&Name) -> bool,
+    ) -> BTreeSet<(SessionId, CellName)> {
+        let moved = self.by_node.iter().filter(|((name, _), _)| is_meant(name));
+        let its: Vec<_> = moved
+            .flat_map(|(_, handles)| handles)
+            .map(|(handle, it)| (*handle, (it.speaker, it.issuer.clone())))
+            .collect();
+        its.iter().for_each(|(handle, _)| self.unsubscribe(*handle));
+        its.into_iter().map(|(_, speaker)| speaker).collect()
+    }
+
     /// The session of a proxy is gone: nobody is there to be told for its clients.
     pub(super) fn forget_speaker(&mut self, speaker: SessionId) {
         self.forget(|it| it.speaker == speaker);
@@ -92,6 +112,13 @@ impl Subscriptions {
                 handles.into_iter().flat_map(BTreeMap::values).filter(wants).map(|it| it.speaker).collect()
             }
         }
+    }
+
+    /// The sessions that subscribed to anything in that cell with a handle of another, and of which.
+    pub(super) fn strangers_in(&self, cell: &CellName) -> BTreeSet<(SessionId, CellName)> {
+        let all = self.by_node.values().flat_map(BTreeMap::values);
+        let strangers = all.filter(|it| it.cell == *cell && it.issuer != *cell);
+        strangers.map(|it| (it.speaker, it.issuer.clone())).collect()
     }
 
     /// The sessions that subscribed to anything in that cell.
@@ -156,10 +183,10 @@ mod tests {
     #[test]
     fn a_session_hears_once_of_what_its_handles_subscribed_to_of_that_instance() {
         let mut all = Subscriptions::default();
-        all.subscribe(S1, &handle(S1, 1, &[EventKind::ContentsModified]));
-        all.subscribe(S1, &handle(S1, 2, &[EventKind::ContentsModified]));
-        all.subscribe(S2, &handle(S2, 1, &[EventKind::LockAcquired]));
-        all.subscribe(S2, &handle(S2, 2, &[]));
+        all.subscribe(S1, &handle(S1, 1, &[EventKind::ContentsModified]), None);
+        all.subscribe(S1, &handle(S1, 2, &[EventKind::ContentsModified]), None);
+        all.subscribe(S2, &handle(S2, 1, &[EventKind::LockAcquired]), None);
+        all.subscribe(S2, &handle(S2, 2, &[]), None);
 
         assert_eq!(heard(&all, &event(EventKind::ContentsModified, 7, None)), [S1]);
         assert_eq!(heard(&all, &event(EventKind::ContentsModified, 8, None)), [], "another node");
@@ -169,8 +196,8 @@ mod tests {
     #[test]
     fn an_event_for_one_handle_goes_to_its_client_alone() {
         let mut all = Subscriptions::default();
-        all.subscribe(S1, &handle(S1, 1, &[EventKind::LockConflict]));
-        all.subscribe(PROXY, &handle(S2, 1, &[EventKind::LockConflict]));
+        all.subscribe(S1, &handle(S1, 1, &[EventKind::LockConflict]), None);
+        all.subscribe(PROXY, &handle(S2, 1, &[EventKind::LockConflict]), None);
         let to = |session| Some(HandleId { session, opened_by: RequestNumber(1) });
 
         assert_eq!(heard(&all, &event(EventKind::LockConflict, 7, to(S1))), [S1]);
@@ -181,9 +208,9 @@ mod tests {
     fn what_is_closed_or_gone_hears_nothing() {
         let mut all = Subscriptions::default();
         for number in 1..=3 {
-            all.subscribe(S1, &handle(S1, number, &[EventKind::ContentsModified]));
+            all.subscribe(S1, &handle(S1, number, &[EventKind::ContentsModified]), None);
         }
-        all.subscribe(PROXY, &handle(S2, 1, &[EventKind::ContentsModified]));
+        all.subscribe(PROXY, &handle(S2, 1, &[EventKind::ContentsModified]), None);
         all.unsubscribe(HandleId { session: S1, opened_by: RequestNumber(2) });
         assert_eq!(all.hearers_of(&CellName::new("a")).len(), 2);
         assert!(all.hearers_of(&CellName::new("b")).is_empty());

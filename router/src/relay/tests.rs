@@ -7,6 +7,7 @@ mod crossing;
 mod events;
 mod histories;
 mod layers;
+mod routes;
 mod world;
 
 use std::time::Duration;

@@ -145,6 +145,7 @@ impl Application {
                 Output::Send(link, up) => links.send(&link, up),
                 Output::Answered(ticket, answer) => answers.push((ticket, answer)),
                 Output::Event(_, event) => events.push(event),
+                Output::Routes(_) => {}
             }
         }
         result

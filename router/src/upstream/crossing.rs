@@ -15,6 +15,7 @@
 
 mod chores;
 mod evidence;
+mod moving;
 mod next;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use super::carriers::Carriers;
 use super::vouching::Vouching;
 use super::{Asked, Output, Place, Ticket, UpstreamCore, over};
 use chores::Duty;
+use moving::Mover;
 use next::Next;
 
 /// How many things a cell may need for one request before it is given up.
@@ -62,6 +64,8 @@ pub(super) struct Crossings {
     offers: BTreeSet<usize>,
     /// Those that are to be asked again then.
     offer_again: BTreeMap<usize, Time>,
+    /// A change of the map that this host is at work on.
+    mover: Option<Mover>,
 }
 
 /// What lies behind a request.
@@ -81,6 +85,8 @@ pub(super) struct Progress {
     is_revoked: bool,
     /// The cell of that slot tells of the children, or does not: whatever the directory's own cell says next is the answer.
     watched_at: Option<usize>,
+    /// It has waited for another map.
+    pub(super) is_rerouted: bool,
 }
 
 /// A request that waits for steps in other cells.
@@ -113,6 +119,23 @@ enum Stage {
     Describe(Answer, CrossOp),
 }
 
+impl Stage {
+    /// Whether the answer is known, and only waits.
+    const fn is_of_an_answer(&self) -> bool {
+        match self {
+            Self::Void(_, Then::Deliver(_)) | Self::Clear(Then::Deliver(_)) => true,
+            Self::Acl(_)
+            | Self::Root(_)
+            | Self::Seal(..)
+            | Self::Void(_, Then::AskAgain)
+            | Self::Clear(Then::AskAgain)
+            | Self::Update(..)
+            | Self::Watch(..)
+            | Self::Describe(..) => false,
+        }
+    }
+}
+
 /// What follows when a seal is undone.
 #[derive(Clone, Debug)]
 enum Then {
@@ -122,7 +145,7 @@ enum Then {
 
 /// A seal of a directory's children.
 #[derive(Clone, Debug)]
-struct Seal {
+pub(in crate::upstream) struct Seal {
     name: Name,
     instance: Instance,
     ticket: SealTicket,
@@ -130,7 +153,7 @@ struct Seal {
 
 /// A question of our own.
 #[derive(Clone, Debug)]
-enum Question {
+pub(super) enum Question {
     /// The file of that ACL.
     Acl(String),
     /// A step of that request.
@@ -141,6 +164,10 @@ enum Question {
     Offer(usize),
     /// A step of what was left behind.
     Duty(Duty),
+    /// The partition map.
+    Map,
+    /// A step of a change of the map.
+    Move,
 }
 
 #[derive(Clone, Debug)]
@@ -169,6 +196,11 @@ impl Asked {
         if let Some(client) = self.ask.on_behalf.as_mut() {
             client.evidence = None;
         }
+    }
+
+    /// Whether it is a client's.
+    pub(super) fn is_for_client(&self) -> bool {
+        self.ask.on_behalf.is_some()
     }
 
     pub(super) fn cancelled(&mut self) {
@@ -266,6 +298,10 @@ impl UpstreamCore {
                 Landed::Question(_, Question::Step(ticket), answer) => self.stepped(now, ticket, *answer),
                 Landed::Question(_, Question::Offer(slot), answer) => self.told_of(now, slot, *answer),
                 Landed::Question(_, Question::Duty(duty), answer) => self.duty_done(now, duty, *answer),
+                Landed::Question(question, Question::Map, answer) => self.map_came(now, question, &answer),
+                Landed::Question(question, Question::Move, answer) => {
+                    self.move_stepped(now, question, &answer);
+                }
                 Landed::Question(_, Question::Vouch(slot), answer) => {
                     self.crossings.vouching.answered(slot);
                     if let Ok(Reply::Anchored(anchor)) = answer.result {
@@ -379,6 +415,9 @@ impl UpstreamCore {
         if asked.progress.is_cancelled {
             return self.give_up(now, slot, asked, cancelled());
         }
+        if let Need::Map(version) = need {
+            return self.wait_for_map(now, asked, version);
+        }
         if now.saturating_since(asked.progress.asked_at) >= NEEDS_WINDOW {
             asked.progress.needs = 0;
             asked.progress.acls.clear();
@@ -403,6 +442,7 @@ impl UpstreamCore {
             Need::Unseal { name, instance, ticket } => {
                 self.undo(now, slot, asked, Seal { name, instance, ticket }, Then::AskAgain);
             }
+            Need::Map(_) => unreachable!("handled above"),
             Need::Seal { name, instance } => {
                 let cell = map.children_owner(&name).cloned();
                 let op = CrossOp::Seal { name: name.clone(), instance };
@@ -415,6 +455,12 @@ impl UpstreamCore {
     fn stepped(&mut self, now: Time, ticket: Ticket, answer: Answer) {
         let Some(Crossed { mut asked, slot, stage }) = self.take_crossed(ticket) else { return };
         let is_the_cells_word = answer.position.is_some();
+        if !stage.is_of_an_answer()
+            && let Some(version) = self.moved(&answer.result)
+            && !self.is_ending
+        {
+            return self.wait_for_map(now, asked, version);
+        }
         match (stage, answer.result) {
             (Stage::Root(name), Ok(Reply::Root(root))) if root.name == name => {
                 asked.evidence().expect("a client's").root = Some(root);
@@ -601,7 +647,7 @@ impl UpstreamCore {
     }
 
     /// Asks something for ourselves, at a cell that can be asked.
-    fn run(&mut self, now: Time, slot: usize, question: Question, ask: Ask) -> Ticket {
+    pub(super) fn run(&mut self, now: Time, slot: usize, question: Question, ask: Ask) -> Ticket {
         let ticket = self.next_ticket();
         self.crossings.questions.insert(ticket, question);
         let client = self.slots[slot].client.as_ref();
@@ -612,6 +658,17 @@ impl UpstreamCore {
             self.fail(ticket, ErrorCode::Unavailable.because(detail));
         }
         ticket
+    }
+
+    /// That what it is about is on its way, or that the cell goes by another map: the version of the cell's.
+    fn moved(&self, result: &Result<Reply, Error>) -> Option<u64> {
+        match result {
+            Ok(Reply::Needs(Need::Map(version), _)) => Some(*version),
+            Err(Error { code: ErrorCode::WrongCell { map_version }, .. }) => {
+                Some(*map_version).filter(|version| self.map().is_some_and(|map| map.version != *version))
+            }
+            Ok(_) | Err(_) => None,
+        }
     }
 
     fn cell_at(&self, slot: usize) -> &str {

@@ -1,5 +1,4 @@
-//! Which cell a request belongs to (`route-1`): `Open` by its name, everything else by the cell that
-//! its handle names, the listing of a directory by who holds its children. What belongs nowhere is answered here.
+//! Which cell a request belongs to (`route-1`): by the name that is opened, or that its handle is of; the listing of a directory by who holds its children. What belongs nowhere is answered here.
 
 use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::{Error, ErrorCode};
@@ -26,21 +25,22 @@ pub(super) fn by_map(map: &PartitionMap, op: &mut Op) -> Result<CellName, Error>
         let body = sequencer
             .claimed_body()
             .map_err(|error| ErrorCode::SequencerInvalid.because(error.to_string()))?;
-        if !map.cells.contains_key(&body.cell) {
+        // Its node may have moved since (`move-3`).
+        let owner = map.owner(&body.name).filter(|_| map.cells.contains_key(&body.cell));
+        return owner.cloned().ok_or_else(|| {
             let detail = format!("a sequencer of cell {}, which is not served here", body.cell);
-            return Err(ErrorCode::SequencerInvalid.because(detail));
-        }
-        return Ok(body.cell);
+            ErrorCode::SequencerInvalid.because(detail)
+        });
     }
     let Some(handle) = op.handle() else {
         let detail = format!("{} is not for any one cell", op.name());
         return Err(ErrorCode::InvalidArgument.because(detail));
     };
     let body = claimed(handle)?;
-    if !map.cells.contains_key(&body.cell) {
-        return Err(ErrorCode::StaleHandle.because(format!("no cell {} serves {}", body.cell, map.namespace)));
-    }
-    Ok(body.cell)
+    let owner = map.owner(&body.name).filter(|_| map.cells.contains_key(&body.cell));
+    owner.cloned().ok_or_else(|| {
+        ErrorCode::StaleHandle.because(format!("no cell {} serves {}", body.cell, map.namespace))
+    })
 }
 
 /// The cell that would answer it, as far as the map says.
@@ -48,8 +48,8 @@ pub(super) fn owner(map: &PartitionMap, op: &Op) -> Option<CellName> {
     match op {
         Op::Open(open) => map.owner(&globalized(map, &open.name).ok()?).cloned(),
         Op::Cross(CrossOp::ListRoot { name, .. }) => map.children_owner(name).cloned(),
-        Op::CheckSequencer(sequencer) => sequencer.claimed_body().ok().map(|body| body.cell),
-        _ => op.handle().and_then(HandleToken::claimed_body).map(|body| body.cell),
+        Op::CheckSequencer(sequencer) => map.owner(&sequencer.claimed_body().ok()?.name).cloned(),
+        _ => map.owner(&op.handle()?.claimed_body()?.name).cloned(),
     }
 }
 

@@ -40,10 +40,12 @@ fn open(name: &str) -> Op {
     Op::Open(Open::existing(name, Use::Read))
 }
 
+/// Of a node of that cell, made there.
 fn handle(cell_name: &str, session: SessionId) -> HandleToken {
+    let directory = if cell_name == "b" { "/ls/dev/b" } else { "/ls/dev" };
     HandleKey::new(bytes::Bytes::from_static(&[1; 32])).seal(&HandleBody {
         cell: cell(cell_name),
-        name: Name::parse("/ls/dev/x").expect("good"),
+        name: Name::parse(&format!("{directory}/x")).expect("good"),
         instance: Instance(1),
         kind: NodeKind::File,
         r#use: Use::Read,
@@ -111,11 +113,12 @@ impl Played {
                     };
                     self.core.received(now, &link, Down::Welcome(welcome));
                 }
-                Output::Send(_, Up::Request(request)) if request.op == Op::Cross(CrossOp::Chores) => {}
+                Output::Send(_, Up::Request(request))
+                    if matches!(request.op, Op::Cross(CrossOp::Chores | CrossOp::ReadMap)) => {}
                 Output::Send(link, Up::Request(request)) => self.requests.push((link, request)),
                 Output::Answered(ticket, answer) => self.answers.push((ticket, answer)),
                 Output::Event(cell, event) => self.events.push((cell, event)),
-                Output::Send(..) | Output::Disconnect(_) => {}
+                Output::Send(..) | Output::Routes(_) | Output::Disconnect(_) => {}
             }
         }
         self.core.check_invariants();

@@ -2,8 +2,10 @@
 
 use hasp_proto::crossing::{Anchor, Chore, CrossOp, Evidence, Membership, Need, Root, SealTicket, Vouch};
 use hasp_proto::event::{EventKind, EventMask};
+use hasp_proto::handle::{HandleBody, HandleKey};
 use hasp_proto::item::{Item, ItemKind};
 use hasp_proto::node::{AclNames, NodeKind};
+use hasp_proto::partition::{Change, Prefix};
 use hasp_proto::position::Position;
 use hasp_proto::request::{Create, OnBehalf};
 
@@ -336,4 +338,40 @@ fn who_speaks_with_a_cell_alone_is_told_that_it_takes_a_router() {
     let ticket = SealTicket(1);
     let seal = CrossOp::Unseal { name: split(), instance: Instance(1), ticket };
     assert_eq!(world.call(1, Op::Cross(seal)), Err(ErrorCode::PermissionDenied));
+}
+
+/// The key of the cell that made it comes with the node.
+#[test]
+fn a_handle_on_a_node_that_is_on_its_way_here_waits_for_the_node() {
+    let mut world = b();
+    let on = |text: &str| {
+        let body = HandleBody {
+            cell: CellName::new("a"),
+            name: name(text),
+            instance: Instance(7),
+            kind: NodeKind::File,
+            r#use: Use::WriteAndLock,
+            session: key(2).id(),
+            opened_by: RequestNumber(1),
+            epoch: Epoch(1),
+            lock_delay: Duration::ZERO,
+            events: EventMask::default(),
+            ephemeral: false,
+        };
+        HandleKey::new(Bytes::from_static(&[7; 32])).seal(&body)
+    };
+    let (elsewhere, forged) = (on("/ls/dev/x/f"), on("/ls/dev/b/f"));
+    let wrong = ask_as_bob(&mut world, None, Op::GetStat(elsewhere.clone()));
+    assert!(matches!(wrong, Err(ErrorCode::WrongCell { map_version: 1 })), "{wrong:?}");
+
+    let change =
+        Change { prefix: Prefix::parse("/ls/dev/x").expect("good"), cells: vec![CellName::new("b")] };
+    let changing = world.state.map().changing(change).expect("a good change");
+    cross(&mut world, CrossOp::Adopt(changing)).expect("heard");
+
+    for op in [Op::GetStat(elsewhere.clone()), set(&elsewhere, "x"), Op::Close(elsewhere)] {
+        let waits = ask_as_bob(&mut world, None, op);
+        assert!(matches!(waits, Ok(Reply::Needs(Need::Map(2), _))), "{waits:?}");
+    }
+    assert_eq!(ask_as_bob(&mut world, None, Op::GetStat(forged)), Err(ErrorCode::StaleHandle));
 }

@@ -95,7 +95,7 @@ impl World {
             replica: 1,
             addresses: [(1, "h1:1".to_owned()), (2, "h2:1".to_owned())].into(),
             map: PartitionMap::new(1, "dev", rules, cells.into()).expect("good"),
-            handle_key: Bytes::from_static(&[5; 32]),
+            handle_key: Bytes::copy_from_slice(&[cell.as_bytes()[0]; 32]),
             terms: LeaseTerms::default(),
         };
         Self {

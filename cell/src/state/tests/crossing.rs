@@ -324,8 +324,8 @@ fn what_is_asked_of_the_wrong_cell_or_changes_nothing_is_refused() {
     let mut b = children();
     let wrong = ErrorCode::WrongCell { map_version: 1 };
 
-    assert_failed(&a.seal(instance.0), &wrong, "no directory with its children here");
-    assert_failed(&a.cross(CrossOp::UpdateRoot(root(1, 1))), &wrong, "no directory with its children here");
+    assert_failed(&a.seal(instance.0), &wrong, "belongs to cell b");
+    assert_failed(&a.cross(CrossOp::UpdateRoot(root(1, 1))), &wrong, "belongs to cell b");
     let void = CrossOp::VoidSeals { name: split(), instance, below: SealTicket(1) };
     assert_failed(&b.cross(void), &wrong, "belongs to cell a");
     for reads in [CrossOp::Chores, CrossOp::Vouch(None), CrossOp::DescribeRoot(split())] {

@@ -579,3 +579,82 @@ impl Opened {
         }
     }
 }
+
+/// Two thirds of the steps are of the log as ever; the others begin a change of the map, pack, and give it up.
+#[derive(Clone, Debug)]
+enum Moving {
+    Step(Step),
+    Begin(usize),
+    Pack,
+    GiveUp,
+}
+
+/// What may go to the other cell.
+const LEAVES: [&str; 3] = ["/ls/dev/d", "/ls/dev/f", "/ls/dev/*"];
+
+fn moving() -> impl Strategy<Value = Moving> {
+    prop_oneof![
+        20 => step().prop_map(Moving::Step),
+        4 => (0..LEAVES.len()).prop_map(Moving::Begin),
+        4 => Just(Moving::Pack),
+        2 => Just(Moving::GiveUp),
+    ]
+}
+
+/// What is there of each of the names: all but whom a lock was lost by and since when.
+fn seen(world: &World) -> Vec<Option<(hasp_proto::node::Stat, Bytes)>> {
+    let seen = |text: &&str| world.state.node(&name(text)).map(|node| (node.stat(), node.contents.clone()));
+    NAMES.iter().map(seen).collect()
+}
+
+proptest! {
+    /// `move-2`: whatever happens while something is packed, it comes back as it went, and the state goes on as it should.
+    #[test]
+    fn what_was_packed_comes_back_whatever_happens_meanwhile(
+        steps in prop::collection::vec(moving(), 1..120),
+    ) {
+        use hasp_proto::crossing::CrossOp;
+
+        let mut world = World::ruled();
+        let mut packed: Option<Vec<_>> = None;
+        for step in &steps {
+            let version = world.state.map().version;
+            match step {
+                Moving::Step(step) => drop(world.step(step)),
+                Moving::Begin(which) => {
+                    let text = world.state.map().unchanged().to_text();
+                    let text = format!("{text}next {} b\n", LEAVES[*which]);
+                    world.put(100, "/ls/dev/.hasp/partitions", &text);
+                }
+                Moving::Pack if world.state.map().change().is_some() && packed.is_none() => {
+                    let before = seen(&world);
+                    let leaves: Vec<_> = NAMES.iter().map(|text| world.state.map().moves(&name(text))).collect();
+                    prop_assert_eq!(world.run(Command::Cross(CrossOp::Pack { version })), Outcome::Noted);
+                    let gone = seen(&world).into_iter().zip(&leaves).all(|(it, leaves)| it.is_none() || !leaves);
+                    prop_assert!(gone && world.state.has_packed());
+                    packed = Some(before.into_iter().zip(leaves).collect());
+                }
+                Moving::GiveUp if world.state.map().change().is_some() => {
+                    let why = String::new();
+                    world.run(Command::Cross(CrossOp::GiveUp { version, why }));
+                    let announced = CrossOp::Announced { version: version + 1 };
+                    world.run(Command::Cross(announced));
+                    for (now, (before, has_left)) in seen(&world).into_iter().zip(packed.take().unwrap_or_default()) {
+                        prop_assert!(!has_left || now == before, "{now:?} was {before:?}");
+                    }
+                }
+                Moving::Pack | Moving::GiveUp => {}
+            }
+        }
+
+        let restored = State::from_snapshot(world.state.write_snapshot().into_iter()).expect("a good snapshot");
+        prop_assert!(restored == world.state);
+        let mut replayed = State::default();
+        for entry in &world.log {
+            let decoded = LogEntry::decode(&entry.encode()).expect("a good entry");
+            prop_assert_eq!(&decoded, entry);
+            replayed.apply(&decoded);
+        }
+        prop_assert!(replayed == world.state);
+    }
+}

@@ -43,23 +43,29 @@ fn the_map_of_the_founding_is_a_file_without_addresses() {
 }
 
 #[test]
-fn the_file_of_the_map_takes_remarks_and_no_other_map() {
+fn the_file_of_the_map_takes_remarks_and_one_change_at_a_time_and_no_other_map() {
     let mut world = World::of("a", &[("/ls/dev", "a"), ("/ls/dev/x", "b"), ("/ls/dev/users/*", "a b")]);
     world.session(1, Role::Client);
     let planted = partitions(&world);
     let put = |world: &mut World, text: &str| world.put(1, PARTITIONS, text);
     let check = |world: &mut World, text: &str, detail: &str| {
+        let before = (partitions(world), world.state.map().clone());
         assert_failed(&put(world, text), &ErrorCode::InvalidArgument, detail);
-        assert_eq!(partitions(world), planted);
+        assert_eq!((partitions(world), world.state.map().clone()), before);
     };
+    let second = planted.replace("version 1", "version 2");
 
-    let other = "not the one that the cell was founded with, version 1; it cannot change";
-    check(&mut world, &planted.replace("/ls/dev/x        b", "/ls/dev/x a"), other);
-    check(&mut world, &planted.replace("/users/*  a b", "/users/* b"), other);
-    check(&mut world, &planted.replace("version 1", "version 2"), other);
-    check(&mut world, &(planted.clone() + "cell c\n"), other);
-    check(&mut world, &planted.replace("/ls/dev", "/ls/prod"), other);
-    check(&mut world, &planted.replace("cell b", "cell b h:1"), "addresses of replicas are configured");
+    let at_once = "the rules change by a line \"next PREFIX CELL\", not at once";
+    check(&mut world, &second.replace("/ls/dev/x        b", "/ls/dev/x a"), at_once);
+    check(&mut world, &second.replace("/users/*  a b", "/users/* b"), at_once);
+    check(&mut world, &second, "nothing is different");
+    check(&mut world, &(planted.clone() + "next /ls/dev/y b\n"), "version 1: the one after that of now is 2");
+    let third = planted.replace("version 1", "version 3") + "next /ls/dev/y b\n";
+    check(&mut world, &third, "version 3: the one after that of now is 2");
+    let configured = "the cells are configured with each server";
+    check(&mut world, &(second.clone() + "next /ls/dev/y b\ncell c\n"), configured);
+    check(&mut world, &(second.replace("cell b", "cell b h:1") + "next /ls/dev/y b\n"), configured);
+    check(&mut world, &second.replace("/ls/dev", "/ls/prod"), configured);
     check(
         &mut world,
         &planted.replace("/x        b", "/x c"),
@@ -69,8 +75,17 @@ fn the_file_of_the_map_takes_remarks_and_no_other_map() {
 
     let remarked = "# ours\n".to_owned() + &planted.replace("a b\n", "b, a # both\n");
     let taken = put(&mut world, &remarked);
-    assert!(!matches!(taken, Outcome::Failed(_)), "{taken:?}");
+    assert!(matches!(taken, Outcome::Written { .. }), "{taken:?}");
     assert_eq!(partitions(&world), remarked);
+    assert_eq!(world.state.map().version, 1);
+
+    let changing = second + "next /ls/dev/y b\n";
+    let taken = put(&mut world, &changing);
+    assert!(matches!(taken, Outcome::Written { .. }), "{taken:?}");
+    assert_eq!(partitions(&world), changing);
+    assert_eq!(*world.state.map(), PartitionMap::parse(changing.as_bytes()).expect("good"));
+    let other = planted.replace("version 1", "version 3") + "next /ls/dev/z b\n";
+    check(&mut world, &other, "the rule for /ls/dev/y is changing: one change at a time");
 }
 
 #[test]

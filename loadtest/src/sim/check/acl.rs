@@ -201,7 +201,11 @@ impl Guarded<'_> {
     fn check_time(&self, acknowledged: &Acknowledged, findings: &mut Findings) {
         let Asked { name, begun, told, .. } = self.asked;
         let Some(told) = told else { return };
-        let known = |name: &Name| acknowledged.before(name, *begun, false);
+        let Some(here) = told.position.as_ref().map(|position| &position.cell) else { return };
+        let known = |name: &Name| {
+            let all = acknowledged.before(name, *begun, false);
+            all.filter(|(cell, _)| *cell == here).map(|(_, index)| index).max()
+        };
         // In another cell there are none, and positions of this one say nothing of them.
         let is_here = |(file, versions): &(&Name, &Vec<_>)| script::is_acl_file(file) && !versions.is_empty();
         let files = self.truth.versions.iter().filter(is_here).map(|(file, _)| file);

@@ -4,7 +4,7 @@
 
 use super::super::clock::Moment;
 use super::super::history::{History, Truth};
-use super::super::lock_log::{DelayEnded, Lost};
+use super::super::lock_log::{DelayEnded, Lost, Taken};
 use super::Findings;
 
 /// What a master's clock shows of a second of true time is more than this.
@@ -24,6 +24,7 @@ pub fn check(history: &History, findings: &mut Findings) {
                 });
             }
             check_lost(truth, lost, findings);
+            check_elsewhere(history, truth, lost, findings);
         }
     }
 }
@@ -58,6 +59,23 @@ fn check_lost(truth: &Truth, lost: &Lost, findings: &mut Findings) {
                 "P-DELAY: the lock-delay of {delay:?} of {name}, lost at index {index}, {at}, was ended at index {}, {}, by a \
                  master that began at index {master:?}",
                 end.index, end.at
+            )
+        });
+    }
+}
+
+/// Nor in another cell, to which the node has moved meanwhile.
+fn check_elsewhere(history: &History, truth: &Truth, lost: &Lost, findings: &mut Findings) {
+    let Lost { name, instance, delay, index, at, .. } = lost;
+    let others = history.truths.values().filter(|other| !std::ptr::eq(*other, truth));
+    let is_it = |taken: &&Taken| (&taken.name, taken.instance) == (name, *instance) && taken.at >= *at;
+    let taken = others.flat_map(|other| &other.locks.taken).filter(is_it).min_by_key(|taken| taken.at);
+    if let Some(taken) = taken {
+        findings.expect(taken.at.since(*at) >= *delay * RATE_MIN_PPM / 1_000_000, || {
+            format!(
+                "P-DELAY: {name} was lost at index {index}, {at}, with a lock-delay of {delay:?}, and taken by {:?} in \
+                 another cell at {}",
+                taken.session, taken.at
             )
         });
     }

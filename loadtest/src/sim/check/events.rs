@@ -13,6 +13,7 @@ use hasp_proto::error::ErrorCode;
 use hasp_proto::event::{EventKind, NodeEvent};
 use hasp_proto::id::{CellName, Instance};
 use hasp_proto::name::Name;
+use hasp_proto::position::Position;
 
 use super::super::clock::Moment;
 use super::super::history::{Asked, Heard, History, Told, Truth, Version, Watch, What};
@@ -79,8 +80,8 @@ pub fn check(history: &History, findings: &mut Findings) {
 fn all_facts(history: &History, truth: &Truth) -> Vec<Fact> {
     let mut all = facts(truth);
     let others = || history.truths.values().filter(|other| !std::ptr::eq(*other, truth));
-    for (name, versions) in truth.versions.iter().filter(|(name, _)| script::is_of_ring(name)) {
-        let Some(parent) = name.parent() else { continue };
+    for (name, versions) in &truth.versions {
+        let Some(parent) = name.parent().filter(script::may_be_split) else { continue };
         let mut before = None;
         for version in versions {
             let node_then = |other: &Truth| {
@@ -90,6 +91,9 @@ fn all_facts(history: &History, truth: &Truth) -> Vec<Fact> {
             };
             let instance = others().find_map(node_then);
             let was: Option<&Version> = before.replace(version);
+            if version.has_moved {
+                continue;
+            }
             let was = was.and_then(|was| was.node.as_ref());
             let kind = match (was, &version.node) {
                 (None, Some(_)) => Some(EventKind::ChildAdded),
@@ -114,7 +118,9 @@ pub fn facts(truth: &Truth) -> Vec<Fact> {
     for (name, versions) in &truth.versions {
         let mut before = None;
         for version in versions {
-            facts.extend(facts_of(truth, name, before, version));
+            if !version.has_moved {
+                facts.extend(facts_of(truth, name, before, version));
+            }
             before = Some(version);
         }
     }
@@ -196,7 +202,7 @@ fn check_invalid(history: &History, watch: &Watch, at: Moment, error: &CallError
 /// next. A conflict is no change of the cell and has no place among them.
 fn check_order(history: &History, findings: &mut Findings) {
     let mut latest: BTreeMap<(usize, u64, &CellName), &NodeEvent> = BTreeMap::new();
-    let mut told: BTreeSet<(usize, u64, EventKind, Option<&str>)> = BTreeSet::new();
+    let mut told: BTreeSet<(usize, &CellName, u64, EventKind, Option<&str>)> = BTreeSet::new();
     for heard in &history.heard {
         let watch = &history.watches[heard.watch];
         let event = match &heard.event {
@@ -214,7 +220,8 @@ fn check_order(history: &History, findings: &mut Findings) {
             let (at, who) = (heard.at, who(watch));
             format!("P-EVENT: {who}, was told at {at} of {event:?} after {before:?}")
         });
-        let key = (heard.watch, event.position.index, event.kind, event.child.as_deref());
+        let Position { cell, index, .. } = &event.position;
+        let key = (heard.watch, cell, *index, event.kind, event.child.as_deref());
         findings.expect(told.insert(key), || {
             format!("P-EVENT: {}, was told at {} a second time of {event:?}", who(watch), heard.at)
         });
@@ -223,7 +230,7 @@ fn check_order(history: &History, findings: &mut Findings) {
 
 /// A read that begins after anybody was told of a change shows it.
 fn check_reads(history: &History, findings: &mut Findings) {
-    let mut known: BTreeMap<&CellName, Vec<(Moment, Name, u64, bool)>> = BTreeMap::new();
+    let mut known: Vec<(Moment, Name, &CellName, u64, bool)> = Vec::new();
     for heard in &history.heard {
         let HandleEvent::Happened(event) = &heard.event else { continue };
         let name = match &event.child {
@@ -232,23 +239,15 @@ fn check_reads(history: &History, findings: &mut Findings) {
         };
         let is_lock = event.kind == EventKind::LockAcquired;
         if let Some(name) = name.filter(|_| event.kind != EventKind::LockConflict) {
-            let all = known.entry(&event.position.cell).or_default();
-            all.push((heard.at, name, event.position.index, is_lock));
+            known.push((heard.at, name, &event.position.cell, event.position.index, is_lock));
         }
     }
-    let known: BTreeMap<&CellName, Acknowledged> = known
-        .iter()
-        .map(|(cell, all)| {
-            let all = all.iter().map(|(at, name, index, is_lock)| (*at, name, *index, *is_lock));
-            (*cell, Acknowledged::by_events(all))
-        })
-        .collect();
+    let known = known.iter().map(|(at, name, cell, index, is_lock)| (*at, name, *cell, *index, *is_lock));
+    let known = Acknowledged::by_events(known);
     for asked in &history.asked {
         let Some(Told { position: Some(position), result, .. }) = &asked.told else { continue };
-        if let (Some(truth), Some(known)) = (history.truth(position), known.get(&position.cell))
-            && is_read(asked, result)
-        {
-            check_time(asked, position, truth, known, findings, ("P-EVENT", "was told to somebody"));
+        if is_read(asked, result) {
+            check_time(asked, position, history, &known, findings, ("P-EVENT", "was told to somebody"));
         }
     }
 }
@@ -261,7 +260,8 @@ fn check_end(history: &History, watch: &Watch, findings: &mut Findings) {
     };
     let is_gone = |version: &Version| {
         let instance = version.node.as_ref().map(|(stat, _)| stat.instance);
-        version.index > watch.position.index && version.at < LAST_LOOK && instance != Some(watch.instance)
+        let is_later = version.index > watch.position.index && version.at < LAST_LOOK;
+        is_later && !version.has_moved && instance != Some(watch.instance)
     };
     let gone = versions.iter().find(|version| is_gone(version));
     let is_wanted = watch.told.contains(EventKind::HandleInvalid) && watch.ended.is_none();
@@ -390,6 +390,8 @@ impl<'a> Missed<'a> {
             .filter_map(|(at, event)| match event {
                 HandleEvent::EventsLost(_) => Some((at, Step::Lost)),
                 HandleEvent::Happened(it) if it.kind == EventKind::LockConflict => None,
+                // What the cell tells to which the node has moved counts no more.
+                HandleEvent::Happened(it) if it.position.cell != watch.position.cell => None,
                 HandleEvent::Happened(it) => Some((at, Step::Told(it.position.index))),
                 HandleEvent::Invalid(_) => None,
             })

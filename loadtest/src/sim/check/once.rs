@@ -3,15 +3,19 @@
 
 use std::collections::BTreeSet;
 
+use hasp_proto::name::Name;
+
 use super::super::history::History;
 use super::Findings;
 
 /// Checks what became of every name.
 pub fn check(history: &History, findings: &mut Findings) {
-    for truth in history.truths.values() {
-        for (name, versions) in &truth.versions {
+    let names: BTreeSet<&Name> = history.truths.values().flat_map(|truth| truth.versions.keys()).collect();
+    for name in names {
+        let all = history.truths.values().filter_map(|truth| truth.versions.get(name));
+        {
             let mut written = BTreeSet::new();
-            for version in versions {
+            for version in all.flatten() {
                 let Some((stat, contents)) = &version.node else { continue };
                 let is_again =
                     written.iter().any(|(before, at)| *before == contents && *at != stat.content_generation);

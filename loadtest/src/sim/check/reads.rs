@@ -24,7 +24,8 @@ pub fn check(history: &History, findings: &mut Findings) {
         let Some(truth) = history.truth(position) else { continue };
         if is_read(asked, result) {
             check_value(asked, position, truth, findings);
-            check_time(asked, position, truth, &acknowledged, findings, ("P-LIN", "was acknowledged"));
+            let how = ("P-LIN", "was acknowledged");
+            check_time(asked, position, history, &acknowledged, findings, how);
             let before = seen.get(&(asked.client, asked.life, position.cell.clone()));
             findings.expect(before.is_none_or(|before| !position.is_before(before)), || {
                 format!("P-MONO: {} saw {position} after {}", describe(asked), before.expect("there is one"))
@@ -68,8 +69,10 @@ fn check_value(asked: &Asked, position: &Position, truth: &Truth, findings: &mut
             since.iter().any(|version| version.node.as_ref().is_some_and(|(is, _)| is == stat))
         }
         (Ok(Reply::Stat(stat) | Reply::Opened { stat, .. }), Some((is, _))) => stat == is,
-        // A directory in the ring is listed by the cell of its children.
-        (Ok(Reply::Children { children, .. }), node) if node.is_some() || script::is_spread(&asked.name) => {
+        // A directory may be listed by another cell than that of its node.
+        (Ok(Reply::Children { children, .. }), node)
+            if node.is_some() || script::may_be_split(&asked.name) =>
+        {
             let listed: BTreeMap<_, _> =
                 children.iter().map(|child| (child.component.as_str(), &child.stat)).collect();
             children_of(truth, &asked.name).all(|name| {
@@ -77,7 +80,8 @@ fn check_value(asked: &Asked, position: &Position, truth: &Truth, findings: &mut
                 listed.get(name.component()).map(|stat| (*stat).clone()) == is
             })
         }
-        (Err(_), None) => true,
+        // Whoever says so has the name.
+        (Err(_), None) => !truth.has_left(&asked.name, position.index),
         _ => false,
     };
     findings.expect(is_right, || {
@@ -98,38 +102,66 @@ fn children_of<'a>(truth: &'a Truth, directory: &'a Name) -> impl Iterator<Item 
 pub fn check_time(
     asked: &Asked,
     position: &Position,
-    truth: &Truth,
+    history: &History,
     acknowledged: &Acknowledged,
     findings: &mut Findings,
     (promise, how): (&str, &str),
 ) {
+    let Some(truth) = history.truth(position) else { return };
     let names: Vec<&Name> = match asked.what {
         // The locks of children are not in a listing.
         What::List => children_of(truth, &asked.name).collect(),
         _ => vec![&asked.name],
     };
     for name in names {
-        let Some(index) = acknowledged.before(name, asked.begun, asked.what == What::List) else { continue };
-        let (shown, done) = (truth.count_at(name, position.index), truth.count_at(name, index));
-        findings.expect(shown >= done, || {
-            format!(
-                "{promise}: {} shows {name} as of {position}, but a change at index {index} {how} before it began",
-                describe(asked)
-            )
-        });
+        for (cell, index) in acknowledged.before(name, asked.begun, asked.what == What::List) {
+            let (shown, done) = (truth.count_at(name, position.index), index);
+            let is_shown = match history.truths.get(cell) {
+                Some(other) if *cell == position.cell => shown >= other.count_at(name, done),
+                // Of what another cell has said in its time, what is shown here must be younger.
+                Some(other) => {
+                    let version = |truth: &'_ Truth, count: usize| {
+                        let version = &truth.versions[name][count.checked_sub(1)?];
+                        Some((version.at, version.node.is_some()))
+                    };
+                    // What is shown was so at least since it came here.
+                    let since = truth.had_since(name, position.index);
+                    let shown = version(truth, shown).max(since.map(|since| (since, false)));
+                    match (version(other, other.count_at(name, done)), shown) {
+                        (None, _) => true,
+                        (Some((_, is_there)), None) => !is_there,
+                        (Some((done, is_there)), Some((shown, is_here))) => {
+                            shown >= done || !is_there && !is_here
+                        }
+                    }
+                }
+                None => true,
+            };
+            findings.expect(is_shown, || {
+                format!(
+                    "{promise}: {} shows {name} as of {position}, but a change at index {index} of {cell} {how} before it \
+                     began",
+                    describe(asked)
+                )
+            });
+        }
     }
 }
 
 /// The highest index of a change of each name that had been acknowledged by some moment.
 pub struct Acknowledged {
-    /// In the order of time, the index growing: of contents and nodes, and of everything.
-    by_name: BTreeMap<Name, [Vec<(Moment, u64)>; 2]>,
+    /// By name and cell, in the order of time, the index growing: of contents and nodes, and of everything.
+    by_name: BTreeMap<Name, ByCell>,
 }
+
+/// Of contents and nodes, and of everything.
+type ByCell = BTreeMap<CellName, [Vec<(Moment, u64)>; 2]>;
 
 /// That somebody knows that a change of a name has been made.
 struct Known<'a> {
     at: Moment,
     name: &'a Name,
+    cell: &'a CellName,
     index: u64,
     /// Of its lock only.
     is_lock: bool,
@@ -141,21 +173,25 @@ impl Acknowledged {
         let known = |asked| -> Option<Known<'_>> {
             let Asked { name, what, told, .. }: &Asked = asked;
             let is_lock = matches!(what, What::Acquire(_));
-            Some(Known { at: told.as_ref()?.at, name, index: asked.index()?, is_lock })
+            let told = told.as_ref()?;
+            let Position { cell, index, .. } = told.position.as_ref()?;
+            Some(Known { at: told.at, name, cell, index: *index, is_lock })
         };
         Self::collect(history.asked.iter().filter(|asked| asked.has_changed()).filter_map(known).collect())
     }
 
-    /// By the facts that somebody was told of: when, which name, at which index, and whether it is about its lock only.
-    pub fn by_events<'a>(told: impl Iterator<Item = (Moment, &'a Name, u64, bool)>) -> Self {
-        Self::collect(told.map(|(at, name, index, is_lock)| Known { at, name, index, is_lock }).collect())
+    /// By the facts that somebody was told of: when, which name, at which index of which cell, and whether it is about its lock only.
+    pub fn by_events<'a>(told: impl Iterator<Item = (Moment, &'a Name, &'a CellName, u64, bool)>) -> Self {
+        let known = |(at, name, cell, index, is_lock)| Known { at, name, cell, index, is_lock };
+        Self::collect(told.map(known).collect())
     }
 
     fn collect(mut all: Vec<Known<'_>>) -> Self {
         all.sort_by_key(|known| known.at);
-        let mut by_name: BTreeMap<Name, [Vec<(Moment, u64)>; 2]> = BTreeMap::new();
-        for Known { at, name, index, is_lock } in all {
-            let [contents, everything] = by_name.entry(name.clone()).or_default();
+        let mut by_name: BTreeMap<Name, ByCell> = BTreeMap::new();
+        for Known { at, name, cell, index, is_lock } in all {
+            let by_cell = by_name.entry(name.clone()).or_default();
+            let [contents, everything] = by_cell.entry(cell.clone()).or_default();
             for list in std::iter::once(everything).chain((!is_lock).then_some(contents)) {
                 let highest = list.last().map_or(index, |(_, last)| index.max(*last));
                 list.push((at, highest));
@@ -164,10 +200,18 @@ impl Acknowledged {
         Self { by_name }
     }
 
-    /// The highest index known of a name before that moment; of its lock too, or not.
-    pub fn before(&self, name: &Name, moment: Moment, contents_only: bool) -> Option<u64> {
-        let list = &self.by_name.get(name)?[usize::from(!contents_only)];
-        let count = list.partition_point(|(at, _)| *at < moment);
-        Some(list[..count].last()?.1)
+    /// The highest index known of a name before that moment, by cell; of its lock too, or not.
+    pub fn before<'a>(
+        &'a self,
+        name: &Name,
+        moment: Moment,
+        contents_only: bool,
+    ) -> impl Iterator<Item = (&'a CellName, u64)> + use<'a> {
+        let by_cell = self.by_name.get(name).into_iter().flatten();
+        by_cell.filter_map(move |(cell, lists)| {
+            let list = &lists[usize::from(!contents_only)];
+            let count = list.partition_point(|(at, _)| *at < moment);
+            Some((cell, list[..count].last()?.1))
+        })
     }
 }

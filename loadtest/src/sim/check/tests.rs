@@ -48,7 +48,7 @@ fn stat(generation: u64) -> Stat {
 
 fn version(index: u64, contents: &'static str) -> Version {
     let node = Some((stat(index), Bytes::from_static(contents.as_bytes())));
-    Version { index, at: Moment(index), node }
+    Version { index, at: Moment(index), node, has_moved: false }
 }
 
 /// What was committed of these names, in the only cell there is.

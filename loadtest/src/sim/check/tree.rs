@@ -49,7 +49,7 @@ pub fn check_nodes(state: &State, nodes: &[Seen], count: usize, findings: &mut F
         format!("P-TREE: at {at} there are {count} nodes, of which {found} have a directory above them")
     });
     for Seen { name, is_file, has_children, is_left } in nodes {
-        let owner = genesis.map.owner(name);
+        let owner = state.map().owner(name);
         findings.expect(owner == Some(&genesis.cell), || {
             format!("P-TREE: at {at} there is {name}, which belongs to {owner:?}")
         });
@@ -75,14 +75,13 @@ pub fn check_any(world: &mut World) {
 pub fn check_across(world: &World, findings: &mut Findings) {
     for (cell, truth) in &world.history.truths {
         for (directory, root) in truth.state.roots() {
-            let Some(owner) = world.map.owner(directory).and_then(|owner| world.history.truths.get(owner))
-            else {
-                continue;
-            };
-            let there = owner.state.node(directory).map(|node| node.instance);
+            let truths = || world.history.truths.values().filter(|it| it.state.genesis().is_some());
+            // On its way, it is in no cell.
+            let is_packed = truths().any(|it| it.state.has_packed() && it.state.map().moves(directory));
+            let there = truths().find_map(|it| it.state.node(directory)).map(|node| node.instance);
             let child = truth.state.children(directory).next().map(|(name, _)| name);
-            let is_of_rule = world.map.has_rule(directory);
-            findings.expect(is_of_rule || child.is_none() || there == Some(root.instance), || {
+            let is_of_rule = truth.state.map().has_rule(directory);
+            findings.expect(is_of_rule || is_packed || child.is_none() || there == Some(root.instance), || {
                 format!(
                     "P-TREE: {} is in cell {cell}, below {directory} of instance {}, of which {there:?} is there",
                     child.expect("there is one"),
@@ -118,15 +117,18 @@ pub fn check_end(world: &World, findings: &mut Findings) {
 fn is_unfinished(chore: &Chore) -> bool {
     match chore {
         Chore::End { .. } => false,
-        Chore::Unseal { .. } | Chore::Propagate { .. } => true,
+        Chore::Unseal { .. } | Chore::Propagate { .. } | Chore::Move(_) | Chore::Announce(_) => true,
     }
 }
 
 /// The directories that a cell begins with, and all that is below them.
 fn nodes(state: &State) -> Vec<(Name, &Node)> {
-    let Some(genesis) = state.genesis() else { return Vec::new() };
+    if state.genesis().is_none() {
+        return Vec::new();
+    }
+    let map = state.map();
     let mut directories: BTreeSet<Name> =
-        genesis.map.directories().into_iter().chain(state.roots().map(|(name, _)| name.clone())).collect();
+        map.directories().into_iter().chain(state.roots().map(|(name, _)| name.clone())).collect();
     let mut nodes = BTreeMap::new();
     while let Some(directory) = directories.pop_first() {
         for (name, node) in state.children(&directory) {

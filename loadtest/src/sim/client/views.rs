@@ -51,7 +51,7 @@ impl Views {
     pub(super) fn find(&self, now: Time, hand: &Hand, name: &Name) -> Option<(Reply, Position)> {
         let (shown, term) = self.shown.get(name).filter(|(shown, _)| shown.instance == hand.instance)?;
         let (valid, end) = self.terms.get(&shown.cell)?;
-        let seen = self.seen.get(&hand.cell).filter(|seen| shown.position.is_before(seen));
+        let seen = self.seen.get(&shown.position.cell).filter(|seen| shown.position.is_before(seen));
         let position = seen.unwrap_or(&shown.position).clone();
         shown.used.mark();
         let reply = Reply::Contents { contents: shown.contents.clone(), stat: shown.stat.clone() };

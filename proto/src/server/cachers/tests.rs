@@ -207,3 +207,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn an_item_counts_as_long_as_somebody_may_hold_it_though_it_is_changing() {
+    let mut cachers = cached();
+    assert!(cachers.register(S1, &data("g")));
+    begin(&mut cachers, R1, &data("f"));
+
+    assert_eq!(cachers.items_held(), [data("g"), data("f")]);
+    cachers.acknowledged(S1, Sequence(1));
+    assert_eq!(cachers.items_held(), [data("g"), data("f")]);
+    cachers.acknowledged(S2, Sequence(1));
+
+    assert_eq!(cachers.items_held(), [data("g")], "it is about to change, and nobody has it");
+}

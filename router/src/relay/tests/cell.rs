@@ -15,6 +15,7 @@ use hasp_proto::lease::{Ceiling, LeaseEnds, LeaseTerms};
 use hasp_proto::limits::LEASE_MAX;
 use hasp_proto::name::Name;
 use hasp_proto::node::{AclNames, Child, NodeKind, Stat};
+use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Answer, Op, Reply, Request};
 use hasp_proto::sequencer::SequencerToken;
@@ -34,6 +35,8 @@ pub(crate) struct Cell {
     /// Requests are kept in `held` instead of answered.
     pub(crate) holds: bool,
     pub(crate) held: Vec<(SessionId, Request)>,
+    /// Who reads the map, until it is shown.
+    map_reads: Vec<(SessionId, RequestNumber)>,
     /// Answers operations of this name with this error.
     pub(crate) refuses: Option<(&'static str, ErrorCode)>,
     /// Between the last acknowledgement of an invalidation and the change.
@@ -71,6 +74,7 @@ impl Cell {
             seen: Vec::new(),
             holds: false,
             held: Vec::new(),
+            map_reads: Vec::new(),
             refuses: None,
             commit_delay: Duration::ZERO,
             absent: BTreeSet::new(),
@@ -163,6 +167,9 @@ impl Cell {
                 Output::Admit(connection, ..) => self.core.admit(now, connection),
                 // Nothing is left behind here.
                 Output::Request(_, request) if request.op == Op::Cross(CrossOp::Chores) => {}
+                Output::Request(session, request) if request.op == Op::Cross(CrossOp::ReadMap) => {
+                    self.map_reads.push((session, request.number));
+                }
                 Output::Request(session, request) => {
                     self.seen.push((session, request.clone()));
                     if self.holds {
@@ -191,6 +198,16 @@ impl Cell {
                 }
                 Output::Settled(..) | Output::WantsLease(_) => {}
             }
+        }
+    }
+
+    /// Whoever reads the map learns that it is this.
+    pub(crate) fn show_map(&mut self, map: &PartitionMap) {
+        let file = Name::parse("/ls/dev/.hasp/partitions").expect("good");
+        let node = Node { contents: map.to_file().into(), ..Node::default() };
+        let reply = Reply::Contents { contents: node.contents.clone(), stat: stat(&file, &node) };
+        for (session, number) in std::mem::take(&mut self.map_reads) {
+            self.core.answer(session, Answer::plain(number, Ok(reply.clone())));
         }
     }
 

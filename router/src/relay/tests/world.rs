@@ -522,6 +522,7 @@ impl World {
                 }
                 client.answers.push((ticket, answer));
             }
+            upstream::Output::Routes(_) => {}
             upstream::Output::Event(cell, event) => {
                 let client = &mut self.clients[index];
                 client.events.push(event.clone());

@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// A step of a chore that is under way.
 #[derive(Clone, Debug)]
-pub(super) enum Duty {
+pub(in crate::upstream) enum Duty {
     Seal(Name, Instance),
     Reap(Seal),
     Void(Seal),
@@ -84,6 +84,7 @@ impl UpstreamCore {
                 Chore::Unseal { name, instance, ticket } => {
                     self.void(now, Seal { name, instance, ticket });
                 }
+                Chore::Move(version) | Chore::Announce(version) => self.take_up_move(now, version),
                 Chore::Propagate { name, .. } => {
                     let op = CrossOp::DescribeRoot(name.clone());
                     self.go_about(now, Part::Node, &name.clone(), Duty::Describe(name), op);

@@ -3,7 +3,9 @@
 mod acls;
 mod chores;
 mod directories;
+mod following;
 mod histories;
+mod moving;
 mod revocations;
 
 use std::collections::BTreeMap;
@@ -150,6 +152,8 @@ struct Played {
     links: BTreeMap<String, LinkId>,
     /// Not looked at yet.
     requests: BTreeMap<String, Vec<Request>>,
+    /// Those that read the map, likewise.
+    map_reads: Vec<Request>,
     /// Where the cell can tell what was left behind.
     offers: BTreeMap<String, RequestNumber>,
     cancels: Vec<(String, RequestNumber)>,
@@ -172,6 +176,7 @@ impl Played {
             core: UpstreamCore::new(t(0), config),
             links: BTreeMap::new(),
             requests: BTreeMap::new(),
+            map_reads: Vec::new(),
             offers: BTreeMap::new(),
             cancels: Vec::new(),
             acknowledged: Vec::new(),
@@ -200,6 +205,10 @@ impl Played {
                 Output::Send(link, Up::Request(request)) if request.op == Op::Cross(CrossOp::Chores) => {
                     self.offers.insert(cell(&link), request.number);
                 }
+                Output::Send(link, Up::Request(request)) if request.op == Op::Cross(CrossOp::ReadMap) => {
+                    assert_eq!(cell(&link), "h", "the home cell has the map");
+                    self.map_reads.push(request);
+                }
                 Output::Send(link, Up::Request(request)) => {
                     self.requests.entry(cell(&link)).or_default().push(request);
                 }
@@ -212,7 +221,7 @@ impl Played {
                     assert!(self.answers.insert(ticket, answer).is_none(), "one answer for {ticket:?}");
                 }
                 Output::Event(_, Event::News(id, _)) => self.news.push(id),
-                Output::Event(..) | Output::Send(..) | Output::Disconnect(_) => {}
+                Output::Event(..) | Output::Routes(_) | Output::Send(..) | Output::Disconnect(_) => {}
             }
         }
         self.core.check_invariants();

@@ -10,6 +10,7 @@ fn replica(id: u64, state: &str, epoch: u64) -> StatusReply {
         namespace: "dev".into(),
         rules: vec![],
         rings: vec![],
+        next: None,
         cells: vec![CellAddresses {
             cell: "a".into(),
             replicas: ["h:1", "h:2", "h:3"].map(str::to_owned).to_vec(),

@@ -135,7 +135,7 @@ fn a_conflict_needs_somebody_who_wants_the_lock() {
 fn a_handle_on_a_node_that_is_gone_is_told_so() {
     let told = |is_gone: bool| {
         let mut history = watched(EventMask::of([EventKind::HandleInvalid]), []);
-        let gone = Version { index: 40, at: Moment(40), node: None };
+        let gone = Version { index: 40, at: Moment(40), node: None, has_moved: false };
         let versions =
             history.truths.get_mut(&CellName::new("a")).unwrap().versions.get_mut(&name(FILE)).unwrap();
         versions.extend(is_gone.then_some(gone));
@@ -149,8 +149,8 @@ fn a_handle_on_a_node_that_is_gone_is_told_so() {
 
 #[test]
 fn what_is_told_follows_from_what_became_of_nodes() {
-    let directory = vec![Version { node: version(5, "").node, index: 5, at: Moment(5) }];
-    let gone = Version { index: 30, at: Moment(30), node: None };
+    let directory = vec![Version { node: version(5, "").node, index: 5, at: Moment(5), has_moved: false }];
+    let gone = Version { index: 30, at: Moment(30), node: None, has_moved: false };
     let child = vec![version(10, "a"), version(20, "b"), gone];
     let history = history_of([("/ls/dev/d", directory), ("/ls/dev/d/c0", child)]);
 

@@ -34,7 +34,7 @@ fn two_holders_of_whom_one_is_exclusive_are_seen() {
 fn lock(generations: &[(u64, u64)]) -> Vec<Version> {
     let version = |(index, lock_generation): &(u64, u64)| {
         let stat = Stat { lock_generation: Generation(*lock_generation), ..stat(1) };
-        Version { index: *index, at: Moment(*index), node: Some((stat, Bytes::new())) }
+        Version { index: *index, at: Moment(*index), node: Some((stat, Bytes::new())), has_moved: false }
     };
     generations.iter().map(version).collect()
 }

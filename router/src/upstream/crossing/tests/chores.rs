@@ -8,7 +8,7 @@ use super::*;
 
 const SEAL: SealTicket = SealTicket(9);
 
-fn chore(played: &mut Played, now: Time, cell: &str, chore: Chore) {
+pub(super) fn chore(played: &mut Played, now: Time, cell: &str, chore: Chore) {
     let number = played.offers.remove(cell).expect("it can tell us");
     let answer = Answer::plain(number, Ok(Reply::Chores(vec![chore])));
     played.receive(now, cell, Down::Answer(answer));
