@@ -217,6 +217,9 @@ mod tests {
             "hasp partition move --connect h:1 --to , N",
             "hasp partition move --connect h:1 --to b --dry-run --no-wait N",
             "hasp partition merge --connect h:1 --to b N",
+            "hasp partition rebalance --connect h:1 N",
+            "hasp partition rebalance --connect h:1 --min-gain 100",
+            "hasp partition rebalance --connect h:1 --min-load -1",
             "hasp partition undo --connect h:1 N",
             "hasp cat --connect h:1 --principal",
         ];

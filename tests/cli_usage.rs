@@ -71,6 +71,7 @@ fn wrong_usage_exits_with_2() {
         "partition split --connect 127.0.0.1:1 --to b /etc",
         "partition move --connect 127.0.0.1:1 --to B /ls/dev/jobs",
         "partition merge --connect 127.0.0.1:1 --to b /ls/dev/jobs",
+        "partition rebalance --connect 127.0.0.1:1 --min-gain 0",
         "partition undo --connect 127.0.0.1:1 /ls/dev/jobs",
         "dev --partition /ls/dev/users/*",
         "dev --partition /ls/dev/users/*=a,c",

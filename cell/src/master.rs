@@ -15,7 +15,8 @@
 //! [`MasterCore`] composes: `lease` says until when reads may be answered, `requests` what a request
 //! means, `changes` what a command changes of what is cached, `proposals` what goes into which log
 //! entry, `waiting` who is next at a lock, `subscriptions` who hears of what, `handles` and `absences`
-//! what clients may not do too often, `vouches` how long other cells' ACLs are known, `timers` what has to be logged when. What it does with them is in
+//! what clients may not do too often, `vouches` how long other cells' ACLs are known, `timers` what has to be logged when,
+//! `load` what is asked of which directory. What it does with them is in
 //! `asking` (requests), `telling` (invalidations and events) and `applying` (outcomes).
 
 mod absences;
@@ -25,6 +26,7 @@ mod changes;
 mod chores;
 mod handles;
 mod lease;
+mod load;
 mod proposals;
 mod requests;
 mod subscriptions;
@@ -61,6 +63,8 @@ use absences::Absences;
 use chores::Chores;
 use handles::Handles;
 pub use lease::MasterLease;
+use load::Load;
+pub use load::{Measured, Rates};
 pub use proposals::BatchId;
 use proposals::{Proposals, Purpose};
 use subscriptions::Subscriptions;
@@ -176,6 +180,7 @@ pub struct MasterCore {
     vouches: Vouches,
     /// What was left behind between cells.
     chores: Chores,
+    load: Load,
     /// Opens of absent files that are looked at again then, in the order of their coming.
     postponed: BTreeMap<(Time, u64), (SessionId, Request)>,
     postponed_ever: u64,
@@ -220,6 +225,7 @@ impl MasterCore {
             absences: Absences::default(),
             vouches: Vouches::default(),
             chores: Chores::default(),
+            load: Load::default(),
             postponed: BTreeMap::new(),
             postponed_ever: 0,
             told_up_to: 0,
@@ -268,6 +274,11 @@ impl MasterCore {
     /// Counters of the session side.
     pub fn stats(&self) -> server::Stats {
         self.server.stats()
+    }
+
+    /// What was asked of which directories over the last seconds.
+    pub fn load(&self, now: Time) -> Measured {
+        self.load.measured(now)
     }
 
     /// Sessions that stand.
@@ -391,6 +402,7 @@ impl MasterCore {
         self.absences = Absences::default();
         self.vouches = Vouches::default();
         self.chores = Chores::default();
+        self.load = Load::default();
         self.postponed.clear();
         self.packing = 0;
         self.reaping.clear();

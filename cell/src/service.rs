@@ -2,6 +2,7 @@
 //!
 //! It moves bytes between connections, the [`MasterCore`] and the [`Replica`], and decides nothing.
 
+mod load;
 mod metrics;
 mod pump;
 mod sessions;
@@ -216,7 +217,14 @@ impl CellServer {
             dead,
         );
         let sessions = Arc::new(Sessions::new(driver.clone(), pump.lease_view()));
-        let status = Status::new(&config, address.clone(), driver.clone(), replica.clone(), is_dead.clone());
+        let status = Status::new(
+            &config,
+            address.clone(),
+            driver.clone(),
+            replica.clone(),
+            is_dead.clone(),
+            env.clock.clone(),
+        );
         metrics::register(&status.metrics(), &driver, &replica, &commits);
 
         let token = env.tasks.token().clone();
@@ -230,7 +238,7 @@ impl CellServer {
         });
         let token = env.tasks.token().clone();
         env.tasks.spawn("cell-rates", {
-            let sampling = status.clone().sample(env.clock.clone());
+            let sampling = status.clone().sample();
             async move { token.run_until_cancelled(sampling).await.unwrap_or(()) }
         });
 

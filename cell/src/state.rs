@@ -347,6 +347,11 @@ impl State {
         self.children(directory).next().is_some()
     }
 
+    /// All nodes, parents before their children, those of one directory side by side.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Name, &Node)> {
+        self.tree.iter()
+    }
+
     /// How many nodes the cell holds.
     pub fn node_count(&self) -> usize {
         self.tree.len()

@@ -3,7 +3,8 @@
 //! ```text
 //! search ── stateright: every order of actions, within bounds
 //!   ├─ fills                             a cache and the table of its master, over a network without order
-//!   ├─ directories ── cells, routers     a directory with its node in one cell and its children in another
+//!   ├─ directories ─┬─ crossing          a directory with its node in one cell and its children in another
+//!   ├─ moves ───────'                    what is below a directory moves to another cell
 //!   └─ protocol ── plan, action          which actions there are, and how many
 //!        └─ world ── cell, proxy, client, wiring
 //! ```
@@ -12,11 +13,13 @@
 //! breaks, how long things take, who leads. An [`Omission`] leaves out a part of the protocol; each must show.
 
 pub mod action;
+pub mod crossing;
 pub mod directories;
 pub mod fills;
 pub mod hashed;
 pub mod history;
 pub mod memo;
+pub mod moves;
 pub mod node;
 pub mod omission;
 pub mod plan;
@@ -37,6 +40,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use directories::Directories;
 pub use fills::Fills;
+pub use moves::Moves;
 pub use omission::Omission;
 pub use plan::{Bounds, Plan};
 pub use protocol::Protocol;

@@ -96,7 +96,7 @@ impl StatusReader {
     pub async fn ask(&mut self, address: &str) -> anyhow::Result<ServerStatus> {
         let connection = self.connection(address).await?;
         let mut admin = connection.admin();
-        let asked = tokio::time::timeout(ASK_DEADLINE, admin.status(StatusRequest {})).await;
+        let asked = tokio::time::timeout(ASK_DEADLINE, admin.status(StatusRequest::default())).await;
         let reply = asked.with_context(|| format!("ask {address} for its status: no answer in time"))?;
         reply.with_context(|| format!("ask {address} for its status"))?.into_inner().try_into()
     }

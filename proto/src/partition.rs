@@ -41,6 +41,13 @@ pub struct PartitionMap {
     coming: Option<Arc<Coming>>,
 }
 
+/// A [`Prefix`] that is a map's own.
+#[derive(Clone, Copy)]
+enum Covering<'a> {
+    Below(&'a Name),
+    Ring(&'a Name),
+}
+
 impl PartitionMap {
     /// Checks and builds a map. `rules` are pairs of prefix and cell name; a prefix that ends in `/*` is a ring rule,
     /// and goes with the names of its cells, separated by blanks or commas.
@@ -76,25 +83,34 @@ impl PartitionMap {
     /// parent's rule (`route-1`). The root of the namespace belongs to its own.
     pub fn owner(&self, name: &Name) -> Option<&CellName> {
         let mut above = name.ancestry().skip(1).peekable();
-        if above.peek().is_none() { self.rules.get(name) } else { self.rule_of(above) }
+        if above.peek().is_none() { self.rules.get(name) } else { Some(self.rule_of(above)?.1) }
     }
 
     /// The cell that owns the children of the directory `name`: its listing and its emptiness.
     pub fn children_owner(&self, name: &Name) -> Option<&CellName> {
-        self.rule_of(name.ancestry())
+        Some(self.rule_of(name.ancestry())?.1)
     }
 
-    /// The cell of the longest prefix among some directory and those above it. At each, its own rule goes before the
-    /// ring that it is on (`route-2`).
-    fn rule_of<'n>(&self, mut ancestry: impl Iterator<Item = &'n str>) -> Option<&CellName> {
+    /// The prefix of the rule that says who owns the children of the directory `name`.
+    pub fn children_rule(&self, name: &Name) -> Option<Prefix> {
+        let (prefix, _) = self.rule_of(name.ancestry())?;
+        Some(match prefix {
+            Covering::Below(directory) => Prefix::Below(directory.clone()),
+            Covering::Ring(directory) => Prefix::Ring(directory.clone()),
+        })
+    }
+
+    /// The rule of the longest prefix among some directory and those above it, and its cell there. At each, its own rule
+    /// goes before the ring that it is on (`route-2`).
+    fn rule_of<'n>(&self, mut ancestry: impl Iterator<Item = &'n str>) -> Option<(Covering<'_>, &CellName)> {
         let mut directory = ancestry.next()?;
         loop {
-            if let Some(cell) = self.rules.get(directory) {
-                return Some(cell);
+            if let Some((name, cell)) = self.rules.get_key_value(directory) {
+                return Some((Covering::Below(name), cell));
             }
             let above = ancestry.next()?;
-            if let Some(ring) = self.rings.get(above) {
-                return Some(ring.cell_of(directory));
+            if let Some((name, ring)) = self.rings.get_key_value(above) {
+                return Some((Covering::Ring(name), ring.cell_of(directory)));
             }
             directory = above;
         }

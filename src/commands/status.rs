@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::context::{ConnectArgs, Context};
 use crate::exit::{Exit, Failure};
 use crate::format::{print, print_json};
-use gather::gather;
+use gather::{Found, gather};
+use hasp_proto::wire::admin::v1::StatusRequest;
 pub use report::{Cell, Report};
 
 /// Options of `hasp status`.
@@ -26,14 +27,19 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
     show(&args, ctx).await.into()
 }
 
-/// What the servers know that can be found from these addresses. Whoever does not answer is left out.
-pub async fn report(ctx: &Context, connect: &ConnectArgs) -> Report {
-    Report::new(&gather(ctx, &connect.connect, connect.timeout.min(SERVER_TIMEOUT)).await)
+/// What the servers know that can be found from these addresses, with the load of each cell. Whoever does not answer is
+/// left out.
+pub async fn report_load(ctx: &Context, connect: &ConnectArgs) -> Report {
+    Report::new(&found(ctx, connect, StatusRequest { load: true }).await)
+}
+
+async fn found(ctx: &Context, connect: &ConnectArgs, request: StatusRequest) -> Found {
+    gather(ctx, &connect.connect, connect.timeout.min(SERVER_TIMEOUT), request).await
 }
 
 async fn show(args: &Args, ctx: &Context) -> Result<(), Failure> {
     let connect = &args.connect;
-    let found = gather(ctx, &connect.connect, connect.timeout.min(SERVER_TIMEOUT)).await;
+    let found = found(ctx, connect, StatusRequest::default()).await;
     if !found.any_answered() {
         return Err(Failure::Unreachable(found.reasons().join("; ")));
     }

@@ -1,17 +1,19 @@
 //! Outcomes: what the master does once the log has done what it proposed.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use hasp_proto::crossing::{CrossOp, Need};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::name::Name;
+use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
 use hasp_proto::request::{Op, Reply};
-use hasp_proto::server;
 use hasp_proto::stream::News;
 use hasp_proto::time::Time;
 
 use super::asking::too_many_waits;
+use super::load::Load;
 use super::proposals::{BatchId, Purpose};
 use super::requests::Actor;
 use super::timers::Timer;
@@ -21,7 +23,7 @@ use crate::state::{AppliedOutcome, Command, Outcome, Refusal, State};
 
 impl MasterCore {
     pub(super) fn applied(&mut self, now: Time, batch: BatchId, outcomes: Vec<AppliedOutcome>, state: State) {
-        self.state = state;
+        let map_before = mem::replace(&mut self.state, state).shared_map();
         let Some(purposes) = self.proposals.take(batch) else { return };
         assert_eq!(purposes.len(), outcomes.len(), "one outcome for each command");
         let mut touched = BTreeSet::new();
@@ -36,6 +38,7 @@ impl MasterCore {
             }
             self.command_applied(now, purpose, applied, &mut touched);
         }
+        self.forget_what_moved(now, map_before.as_deref());
         for name in touched {
             self.pump(&name);
         }
@@ -76,11 +79,11 @@ impl MasterCore {
                 self.server.forget(session);
                 self.timers.start_claim_windows(now, &self.state);
             }
-            Purpose::Word { speaker, number, client } => {
+            Purpose::Word { speaker, number, client, claim } => {
                 let result = match outcome {
                     Outcome::Failed(error) => Err(error),
                     Outcome::ClientEnded { .. } => {
-                        self.client_ended(client);
+                        self.client_ended(client, claim);
                         Ok(Reply::Noted)
                     }
                     _ => Ok(Reply::Noted),
@@ -149,6 +152,26 @@ impl MasterCore {
         }
     }
 
+    /// Nobody is told here any more of what is another cell's by the map of now, and nothing counts for this cell. What is
+    /// only packed may come back.
+    fn forget_what_moved(&mut self, now: Time, before: Option<&PartitionMap>) {
+        let Some(before) = before.filter(|before| before.version != self.state.map().version) else { return };
+        let map = self.state.map();
+        if !before.rules().eq(map.rules()) || !before.rings().eq(map.rings()) {
+            // What was measured is of a directory that is another cell's, or lacks what was asked of that.
+            self.load = Load::default();
+        }
+        let told = self.subscriptions.forget_names(|name| before.has_moved(name, map));
+        // Routers see to it that their clients are told by the other cell. Others show their handles again, and hear that this
+        // cell does not have their nodes any more.
+        for session in told {
+            if self.server.holder(session).is_some_and(|it| !it.role.is_tier()) {
+                let (cell, epoch) = (self.config.cell.clone(), self.state.epoch());
+                self.server.tell(now, session, News::FailOver { cell, epoch });
+            }
+        }
+    }
+
     /// Something may have left the cell, or come to it.
     fn moved(&mut self, now: Time, op: &CrossOp) {
         match op {
@@ -158,20 +181,9 @@ impl MasterCore {
                 }
                 if self.state.has_packed() {
                     let (map, version) = (self.state.map(), self.state.map().version);
-                    let told =
-                        self.subscriptions.forget_names(|name| map.moves(name) || map.moves_children(name));
                     for waiter in self.queues.drop_names(|name| map.moves(name)) {
                         let result = waiter.actor.told_to_bring(Need::Map(version), self.anchor());
                         self.answer(waiter.speaker, waiter.number, result);
-                    }
-                    // Routers see to it that their clients are told by the other cell. Others show their handles again, and hear
-                    // that this cell does not have their nodes any more.
-                    let is_alone = |it: &server::Holder| !it.role.is_tier();
-                    for session in told {
-                        if self.server.holder(session).is_some_and(is_alone) {
-                            let (cell, epoch) = (self.config.cell.clone(), self.state.epoch());
-                            self.server.tell(now, session, News::FailOver { cell, epoch });
-                        }
                     }
                 }
             }

@@ -72,7 +72,11 @@ impl MasterCore {
         };
         let is_busy = self.proposals.is_busy(actor.client);
         let asking = Asking { state: &self.state, actor: &actor, handles: &self.handles, is_busy };
-        match asking.decide(&request.op) {
+        let decision = asking.decide(&request.op);
+        if patience == Patience::Little {
+            self.load.count(now, &decision);
+        }
+        match decision {
             Decision::Refuse(error) => self.answer(session, number, Err(error)),
             Decision::Need(need) => {
                 let result = actor.told_to_bring(need, self.anchor());
@@ -84,8 +88,8 @@ impl MasterCore {
             }
             Decision::Watch { name, instance, handle, events } => {
                 let mask = events.of_children();
-                let subscription =
-                    Subscription { speaker: session, instance, mask, principal: actor.principal.clone() };
+                let (claim, principal) = (actor.claim, actor.principal.clone());
+                let subscription = Subscription { speaker: session, claim, instance, mask, principal };
                 self.subscriptions.subscribe(handle, &name, subscription);
                 self.answer(session, number, Ok(Reply::Noted));
             }
@@ -213,8 +217,9 @@ impl MasterCore {
             self.handles.opened(actor.client, body.opened_by);
         }
         let handle = HandleId { session: actor.client, opened_by: body.opened_by };
-        let principal = actor.principal.clone();
-        let subscription = Subscription { speaker, instance: body.instance, mask: body.events, principal };
+        let (claim, principal) = (actor.claim, actor.principal.clone());
+        let (instance, mask) = (body.instance, body.events);
+        let subscription = Subscription { speaker, claim, instance, mask, principal };
         self.subscriptions.subscribe(handle, &body.name, subscription);
     }
 
@@ -288,14 +293,15 @@ impl MasterCore {
     fn end_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber, cause: EndCause) {
         let (client, claim) = (actor.client, actor.claim);
         let command = Command::EndClient { session: client, via: session, claim, cause };
-        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
+        self.proposals.add(command, Purpose::Word { speaker: session, number, client, claim });
     }
 
     /// The log says so: nobody waits for it or is told of anything any more. Before that it may be the word of one
     /// who speaks for the client no longer.
-    pub(super) fn client_ended(&mut self, client: SessionId) {
-        self.subscriptions.forget_client(client);
-        for waiter in self.queues.drop_client(client) {
+    /// Who has spoken for it with a later claim has only read since: what was ended is not what that one has.
+    pub(super) fn client_ended(&mut self, client: SessionId, claim: Claim) {
+        self.subscriptions.forget_client(client, claim);
+        for waiter in self.queues.drop_client(client, claim) {
             let error = ErrorCode::Cancelled.because("the client is gone");
             self.answer(waiter.speaker, waiter.number, Err(error));
         }
@@ -305,7 +311,7 @@ impl MasterCore {
     fn claim_client(&mut self, session: SessionId, actor: &Actor, number: RequestNumber) {
         let (client, claim) = (actor.client, actor.claim);
         let command = Command::ClaimClient { session: client, via: session, claim };
-        self.proposals.add(command, Purpose::Word { speaker: session, number, client });
+        self.proposals.add(command, Purpose::Word { speaker: session, number, client, claim });
     }
 
     pub(super) fn cancel(&mut self, session: SessionId, number: RequestNumber) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use hasp_proto::crossing::CrossOp;
-use hasp_proto::id::{Instance, RequestNumber, SessionId};
+use hasp_proto::id::{Claim, Instance, RequestNumber, SessionId};
 use hasp_proto::name::Name;
 use hasp_proto::request::{EndCause, Request};
 use hasp_proto::server::ConnectionId;
@@ -56,6 +56,7 @@ pub(super) enum Purpose {
         speaker: SessionId,
         number: RequestNumber,
         client: SessionId,
+        claim: Claim,
     },
     /// What a router asks for the sake of another cell.
     Crossing {

@@ -175,7 +175,7 @@ pub(super) enum Read {
 /// An `Open` of a node that exists, or need not.
 #[derive(Clone, Debug)]
 pub(super) struct Opening {
-    name: Name,
+    pub(super) name: Name,
     r#use: Use,
     lock_delay: Duration,
     events: EventMask,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hasp_proto::event::{EventKind, EventMask, HandleId};
-use hasp_proto::id::{Instance, SessionId};
+use hasp_proto::id::{Claim, Instance, SessionId};
 use hasp_proto::name::Name;
 
 /// One handle that wants to hear of its node.
@@ -12,6 +12,8 @@ use hasp_proto::name::Name;
 pub(super) struct Subscription {
     /// The session that is told: the client's own, or that of the host it is behind.
     pub(super) speaker: SessionId,
+    /// With which the speaker spoke for the client.
+    pub(super) claim: Claim,
     pub(super) instance: Instance,
     pub(super) mask: EventMask,
     /// Who must be allowed to read the node.
@@ -74,14 +76,18 @@ impl Subscriptions {
         told
     }
 
-    /// A client is gone, with all its handles.
-    pub(super) fn forget_client(&mut self, client: SessionId) {
+    /// A client is gone, with all its handles, as far as those know who spoke for it with this claim or before.
+    pub(super) fn forget_client(&mut self, client: SessionId, claim: Claim) {
         let first = HandleId { session: client, opened_by: Default::default() };
         let its: Vec<_> = self
             .names
             .range(first..)
+            .take_while(|(handle, _)| handle.session == client)
+            .filter(|(handle, name)| {
+                let it = self.by_name.get(*name).and_then(|handles| handles.get(handle));
+                it.is_some_and(|it| it.claim <= claim)
+            })
             .map(|(handle, _)| *handle)
-            .take_while(|handle| handle.session == client)
             .collect();
         its.into_iter().for_each(|handle| self.unsubscribe(handle));
     }
@@ -108,9 +114,10 @@ impl Subscriptions {
             .map(|(handle, it)| (*handle, it))
     }
 
-    /// The instance of that name that somebody wants to hear of.
+    /// The instance of that name that somebody wants to hear of. If they are several the state was ahead when the later one
+    /// was opened: the end of the first is yet to be told, and what is told before that is of the first.
     pub(super) fn instance_of(&self, name: &Name) -> Option<Instance> {
-        self.by_name.get(name)?.values().next().map(|it| it.instance)
+        self.by_name.get(name)?.values().map(|it| it.instance).min()
     }
 
     /// Whether anybody wants to hear anything of this name.
@@ -146,6 +153,7 @@ mod tests {
     fn subscription(speaker: SessionId, kinds: &[EventKind]) -> Subscription {
         Subscription {
             speaker,
+            claim: Claim(1),
             instance: Instance(7),
             mask: EventMask::of(kinds.iter().copied()),
             principal: "alice".into(),
@@ -192,7 +200,7 @@ mod tests {
         }
         all.subscribe(handle(S2, 1), &name(), subscription(S2, &[EventKind::ChildAdded]));
 
-        all.forget_client(S1);
+        all.forget_client(S1, Claim(1));
 
         assert_eq!(told(&all, EventKind::ChildAdded), [handle(S2, 1)]);
     }

@@ -235,19 +235,7 @@ impl MasterCore {
 
     fn tell_parent(&mut self, kind: EventKind, child: &Name, position: &Position) {
         let Some(parent) = child.parent() else { return };
-        if !self.subscriptions.has(&parent) {
-            return;
-        }
-        let instance = match (self.state.node(&parent), self.state.root(&parent)) {
-            (Some(node), _) => node.instance,
-            // Of a directory with a rule there was only ever one.
-            (None, Some(root)) if root.instance == Instance(0) => {
-                let Some(instance) = self.subscriptions.instance_of(&parent) else { return };
-                instance
-            }
-            (None, Some(root)) => root.instance,
-            (None, None) => return,
-        };
+        let Some(instance) = self.subscriptions.instance_of(&parent) else { return };
         self.tell(&Happened { kind, name: &parent, instance, child: Some(child.component()), position });
     }
 

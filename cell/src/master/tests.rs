@@ -4,6 +4,7 @@ mod caching;
 mod contract;
 mod crossing;
 mod events;
+mod load;
 mod moves;
 mod moving;
 mod stepping_down;

@@ -7,7 +7,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
-use hasp_proto::id::{RequestNumber, SessionId};
+use hasp_proto::id::{Claim, RequestNumber, SessionId};
 use hasp_proto::limits::LOCK_WAITS_PER_CLIENT;
 use hasp_proto::name::Name;
 use hasp_proto::node::LockMode;
@@ -189,9 +189,9 @@ impl Queues {
         self.drop_if(|waiter| is_meant(&waiter.lock.holder.name))
     }
 
-    /// The client is gone.
-    pub(super) fn drop_client(&mut self, client: SessionId) -> Vec<Waiter> {
-        self.drop_if(|waiter| waiter.actor.client == client)
+    /// The client is gone, as far as those know who spoke for it with this claim or before.
+    pub(super) fn drop_client(&mut self, client: SessionId, claim: Claim) -> Vec<Waiter> {
+        self.drop_if(|waiter| waiter.actor.client == client && waiter.actor.claim <= claim)
     }
 
     /// The session is over; nobody is there to hear an answer.

@@ -12,8 +12,8 @@ use hasp_rt::telemetry::Metrics;
 use tokio::sync::watch;
 use tonic::{Request, Response};
 
-use super::CellConfig;
 use super::sessions::MasterDriver;
+use super::{CellConfig, load};
 use crate::replica::{Replica, Standing};
 use crate::state::State;
 
@@ -34,6 +34,7 @@ struct Inner {
     replica: Arc<Replica<State>>,
     dead: watch::Receiver<Option<String>>,
     keep_alives: Mutex<Rate>,
+    clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
 
@@ -44,6 +45,7 @@ impl Status {
         driver: Arc<MasterDriver>,
         replica: Arc<Replica<State>>,
         dead: watch::Receiver<Option<String>>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let inner = Inner {
             cell: config.cell.clone(),
@@ -53,6 +55,7 @@ impl Status {
             replica,
             dead,
             keep_alives: Mutex::new(Rate::over(WINDOW)),
+            clock,
             metrics: Metrics::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -81,7 +84,8 @@ impl Status {
     }
 
     /// Samples the counters once a second.
-    pub(super) async fn sample(self, clock: Arc<dyn Clock>) {
+    pub(super) async fn sample(self) {
+        let clock = self.inner.clock.clone();
         loop {
             self.sample_once(&*clock);
             clock.sleep(Duration::from_secs(1)).await;
@@ -125,8 +129,20 @@ impl Status {
                 keepalives_per_s: if master.is_serving() { keepalives_per_s } else { 0.0 },
                 nodes: nodes as u64,
                 proxies: master.tier_addresses(),
+                load: None,
             }
         })
+    }
+
+    /// What load the cell bears, if this replica is its master.
+    async fn load(&self) -> Option<v1::Load> {
+        let Inner { driver, replica, clock, .. } = &*self.inner;
+        let now = clock.now();
+        let asked = driver.inspect(|master| master.is_serving().then(|| (master.load(now), master.map())));
+        let (measured, map) = asked?;
+        // Of what changes meanwhile nothing is seen, and nobody waits for the walk.
+        let state = replica.read(|state, _| state.clone());
+        Some(load::report(&state, &map, measured).await)
     }
 }
 
@@ -134,10 +150,12 @@ impl Status {
 impl Admin for Status {
     async fn status(
         &self,
-        _: Request<v1::StatusRequest>,
+        request: Request<v1::StatusRequest>,
     ) -> Result<Response<v1::StatusReply>, tonic::Status> {
         let map = self.inner.driver.inspect(|master| hasp_proto::convert::map_to_wire(&master.map()));
-        let server = Some(v1::status_reply::Server::Replica(self.report()));
+        let load = if request.get_ref().load { self.load().await } else { None };
+        let report = v1::ReplicaStatus { load, ..self.report() };
+        let server = Some(v1::status_reply::Server::Replica(report));
         Ok(Response::new(v1::StatusReply { map: Some(map), server }))
     }
 }

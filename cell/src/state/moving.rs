@@ -139,6 +139,11 @@ impl State {
         self.moving.map.as_deref().expect("a cell that has begun has a map")
     }
 
+    /// The same map, shared; `None` if the cell has not begun.
+    pub fn shared_map(&self) -> Option<Arc<PartitionMap>> {
+        self.moving.map.clone()
+    }
+
     /// Checks that the node of that name is this cell's, and not on its way.
     ///
     /// # Errors
@@ -227,7 +232,7 @@ impl State {
         }
     }
 
-    /// Whether the master has to forget what it knows of names that are on their way from here.
+    /// Whether what goes from here is on its way.
     pub fn has_packed(&self) -> bool {
         self.moving.outgoing.is_some()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use hasp_loadtest::model::{
-    Directories, Fills, Found, Limits, Omission, Order, Plan, Protocol, search, search_widely,
+    Directories, Fills, Found, Limits, Moves, Omission, Order, Plan, Protocol, search, search_widely,
 };
 use hasp_rt::clock::{Clock as _, SystemClock};
 
@@ -27,7 +27,7 @@ struct Cli {
     /// Look at nothing more after so many minutes
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// Only that model: fills, directories, directories-large, cache, fail-over, tier, claims or once
+    /// Only that model: fills, directories, directories-large, moves, moves-large, cache, fail-over, tier, claims or once
     #[arg(long)]
     model: Option<String>,
     /// Leave that out of the protocol, and show what becomes of it
@@ -66,6 +66,7 @@ fn is_missed(omission: Omission, threads: usize) -> bool {
         None if omission.is_of_directories() => {
             search(&Directories::without(omission), Order::Breadth, limits, |_| {})
         }
+        None if omission.is_of_moves() => search(&Moves::without(omission), Order::Breadth, limits, |_| {}),
         None => search(&Fills::without(omission), Order::Breadth, limits, |_| {}),
     };
     println!("without what keeps {omission} from happening:");
@@ -87,6 +88,12 @@ fn keeps_its_promises(cli: &Cli) -> bool {
         models.push(Box::new(|limits| {
             search(&Directories::new(), Order::Depth, limits, progress("directories"))
         }));
+    }
+    if is_meant("moves") {
+        models.push(Box::new(|limits| search_widely(&Moves::new(), limits, progress("moves"))));
+    }
+    if cli.model.as_deref() == Some("moves-large") {
+        models.push(Box::new(|limits| search_widely(&Moves::large(), limits, progress("moves-large"))));
     }
     if cli.model.as_deref() == Some("directories-large") {
         models.push(Box::new(|limits| {

@@ -1,26 +1,17 @@
 //! A directory whose node is in one cell and whose children are in another (`route-3`, `route-4`): who creates in it and who
-//! deletes it, through two routers, which crash. Cells and routers are those of production; what is around the cells'
-//! states is in [`cells`], what carries messages in [`routers`].
-//!
-//! ```text
-//! client 1 ── router 1 ──┬── cell a: the node          every queue keeps its order;
-//! client 2 ── router 2 ──┴── cell b: the children      what arrives next is open
-//! ```
-//!
-//! A router that crashes leaves requests behind, which still arrive or do not; its clients ask again, under the same
-//! number, through either router. Chores are told at any time, not only after a while, since clocks stand still here.
+//! deletes it, through two routers, which crash. Cells and routers are those of production, as in
+//! [`crossing`](super::crossing); what is around the cells' states is in [`cells`]. Cell a has the node, cell b the children.
 
 mod cells;
-mod routers;
 mod world;
 
 use std::fmt;
 
 use stateright::{Model, Property};
 
+use super::crossing::cells::CELLS;
 use super::omission::Omission;
 use super::search::{Searched, Stop};
-use cells::CELLS;
 pub use world::DirectoryWorld;
 use world::{Broken, Shared};
 

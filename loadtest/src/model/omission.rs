@@ -31,11 +31,27 @@ pub enum Omission {
     ChildrenNotLookedFor,
     /// A directory with its children elsewhere is deleted without a seal (`route-4`).
     DeletedUnsealed,
+    /// A destination serves what has come without the home cell's decision (`move-4`).
+    MoveNotDecided,
+    /// A source serves what it has exported until all is decided (`move-2`).
+    NotPacked,
+    /// A change is done before everything has come (`move-4`).
+    ImportNotAwaited,
+    /// A destination keeps what has come though the change was given up (`move-4`).
+    ParcelNotDropped,
+    /// The answers that were given at the source stay there (`move-3`).
+    AnswersLeftBehind,
+    /// The last stamp of the source stays there (`move-3`).
+    StampLeftBehind,
+    /// Who holds locks stays at the source (`move-3`).
+    LocksLeftBehind,
+    /// The keys of the source's handles stay there (`move-3`).
+    KeysLeftBehind,
 }
 
 impl Omission {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidationNotAwaited,
         Self::ClocksUnbounded,
         Self::LeaseFromReceipt,
@@ -49,6 +65,14 @@ impl Omission {
         Self::EvidenceNotVoided,
         Self::ChildrenNotLookedFor,
         Self::DeletedUnsealed,
+        Self::MoveNotDecided,
+        Self::NotPacked,
+        Self::ImportNotAwaited,
+        Self::ParcelNotDropped,
+        Self::AnswersLeftBehind,
+        Self::StampLeftBehind,
+        Self::LocksLeftBehind,
+        Self::KeysLeftBehind,
     ];
 
     /// As it is asked for.
@@ -67,6 +91,14 @@ impl Omission {
             Self::EvidenceNotVoided => "evidence-not-voided",
             Self::ChildrenNotLookedFor => "children-not-looked-for",
             Self::DeletedUnsealed => "deleted-unsealed",
+            Self::MoveNotDecided => "move-not-decided",
+            Self::NotPacked => "not-packed",
+            Self::ImportNotAwaited => "import-not-awaited",
+            Self::ParcelNotDropped => "parcel-not-dropped",
+            Self::AnswersLeftBehind => "answers-left-behind",
+            Self::StampLeftBehind => "stamp-left-behind",
+            Self::LocksLeftBehind => "locks-left-behind",
+            Self::KeysLeftBehind => "keys-left-behind",
         }
     }
 
@@ -78,6 +110,21 @@ impl Omission {
                 | Self::EvidenceNotVoided
                 | Self::ChildrenNotLookedFor
                 | Self::DeletedUnsealed
+        )
+    }
+
+    /// Whether it is left out of [`Moves`](super::Moves).
+    pub const fn is_of_moves(self) -> bool {
+        matches!(
+            self,
+            Self::MoveNotDecided
+                | Self::NotPacked
+                | Self::ImportNotAwaited
+                | Self::ParcelNotDropped
+                | Self::AnswersLeftBehind
+                | Self::StampLeftBehind
+                | Self::LocksLeftBehind
+                | Self::KeysLeftBehind
         )
     }
 

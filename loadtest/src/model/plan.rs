@@ -220,7 +220,15 @@ impl Plan {
             | Omission::SealNotVoided
             | Omission::EvidenceNotVoided
             | Omission::ChildrenNotLookedFor
-            | Omission::DeletedUnsealed => return None,
+            | Omission::DeletedUnsealed
+            | Omission::MoveNotDecided
+            | Omission::NotPacked
+            | Omission::ImportNotAwaited
+            | Omission::ParcelNotDropped
+            | Omission::AnswersLeftBehind
+            | Omission::StampLeftBehind
+            | Omission::LocksLeftBehind
+            | Omission::KeysLeftBehind => return None,
         };
         Some(Self { omission: Some(omission), ..plan })
     }

@@ -9,7 +9,7 @@ use super::hash_of;
 use super::history::Broken;
 use super::node::NodeId;
 use super::plan::Plan;
-use super::search::{Searched, Stop, Walked};
+use super::search::{Searched, Stop, Walked, drawn};
 use super::world::World;
 
 /// The model. See the module's documentation.
@@ -75,11 +75,6 @@ impl Walked for Protocol {
     fn opening(&self) -> usize {
         self.opening.len()
     }
-}
-
-fn drawn(actions: &[Action], number: u64) -> Option<Action> {
-    let at = usize::try_from(number >> 1).ok()?.checked_rem(actions.len())?;
-    Some(actions[at])
 }
 
 fn describe(world: &World, action: &Action) -> String {

@@ -41,6 +41,12 @@ pub trait Walked: Searched {
     fn opening(&self) -> usize;
 }
 
+/// The one of these actions that a walk takes which draws that number.
+pub(super) fn drawn<A: Copy>(actions: &[A], number: u64) -> Option<A> {
+    let at = usize::try_from(number >> 1).ok()?.checked_rem(actions.len())?;
+    Some(actions[at])
+}
+
 /// Ends a search early.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);

@@ -21,6 +21,9 @@ fn check_missed(omission: Omission) {
         None if omission.is_of_directories() => {
             search(&Directories::without(omission), Order::Breadth, limits(200_000), |_| {})
         }
+        None if omission.is_of_moves() => {
+            search(&Moves::without(omission), Order::Breadth, limits(200_000), |_| {})
+        }
         None => search(&Fills::without(omission), Order::Breadth, limits(200_000), |_| {}),
     };
 
@@ -131,6 +134,73 @@ fn a_directory_must_be_sealed_only_without_children() {
 #[test]
 fn a_directory_must_be_deleted_only_by_a_seal() {
     check_missed(Omission::DeletedUnsealed);
+}
+
+#[test]
+fn a_file_that_moves_while_it_is_locked_and_written_is_in_one_cell_as_it_was_left() {
+    let found = search(&Moves::small(), Order::Depth, limits(1_000_000), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    assert_eq!(found.missing, ["both routers carry out the same change"], "{found:?}");
+    assert!(found.is_complete && found.states > 1_000, "{found:?}");
+}
+
+#[test]
+fn two_routers_that_carry_out_one_change_do_what_one_would() {
+    let found = search(&Moves::unused(), Order::Depth, limits(1_000_000), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    let missing = ["a request waits for the move", "an answer of the source is repeated"];
+    assert_eq!(found.missing, missing, "{found:?}");
+    assert!(found.is_complete && found.states > 1_000, "{found:?}");
+}
+
+#[test]
+fn a_file_may_move_there_and_back() {
+    let found = search_widely(&Moves::large(), limits(8_000), |_| {});
+
+    assert!(found.counterexample.is_none(), "{:#?}", found.counterexample);
+    assert!(!found.is_complete, "{found:?}");
+}
+
+#[test]
+fn a_move_must_be_decided_by_the_home_cell() {
+    check_missed(Omission::MoveNotDecided);
+}
+
+#[test]
+fn what_moves_must_be_packed() {
+    check_missed(Omission::NotPacked);
+}
+
+#[test]
+fn what_moves_must_be_there_before_the_move_is_done() {
+    check_missed(Omission::ImportNotAwaited);
+}
+
+#[test]
+fn a_destination_must_drop_what_came_when_the_move_is_given_up() {
+    check_missed(Omission::ParcelNotDropped);
+}
+
+#[test]
+fn the_answers_that_were_given_must_move() {
+    check_missed(Omission::AnswersLeftBehind);
+}
+
+#[test]
+fn the_last_stamp_must_move() {
+    check_missed(Omission::StampLeftBehind);
+}
+
+#[test]
+fn the_holders_of_locks_must_move() {
+    check_missed(Omission::LocksLeftBehind);
+}
+
+#[test]
+fn the_keys_of_handles_must_move() {
+    check_missed(Omission::KeysLeftBehind);
 }
 
 #[test]

@@ -108,9 +108,7 @@ impl World {
                 }
                 Some(Up::Request(request))
             }
-            (Some(Mutant::ClaimNotSent | Mutant::MoveNotClaimed), Up::Request(request))
-                if matches!(request.op, Op::Claim) =>
-            {
+            (Some(Mutant::ClaimNotSent), Up::Request(request)) if matches!(request.op, Op::Claim) => {
                 let answer = Answer::plain(request.number, Ok(Reply::Noted));
                 self.send_down(connection, Down::Answer(answer));
                 None

@@ -61,13 +61,11 @@ pub enum Mutant {
     MovedWithoutHolders,
     /// What moves to another cell comes there without the lock-delays that run (`move-3`).
     MovedWithoutDelays,
-    /// The cell that something moves to does not hear who speaks for those who hold it (`move-4`).
-    MoveNotClaimed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgedUnheard,
         Self::InvalidationLost,
         Self::NoFloor,
@@ -96,7 +94,6 @@ impl Mutant {
         Self::AclEvidenceKept,
         Self::MovedWithoutHolders,
         Self::MovedWithoutDelays,
-        Self::MoveNotClaimed,
     ];
 
     /// The promise that it breaks, and that must be seen to be broken.
@@ -114,8 +111,7 @@ impl Mutant {
             | Self::VotesNotHeld
             | Self::MasterLeaseUnearned
             | Self::EndedByOldMaster
-            | Self::ClaimNotSent
-            | Self::MoveNotClaimed => "P-LEASE",
+            | Self::ClaimNotSent => "P-LEASE",
             Self::MovedWithoutHolders => "P-LOCK",
             Self::MovedWithoutDelays => "P-DELAY",
             Self::AppliedEarly | Self::AcknowledgedBeforeFsync | Self::TailLost | Self::LeaderRestored => {
@@ -142,7 +138,6 @@ impl Mutant {
                 | Self::AclEvidenceKept
                 | Self::MovedWithoutHolders
                 | Self::MovedWithoutDelays
-                | Self::MoveNotClaimed
         )
     }
 

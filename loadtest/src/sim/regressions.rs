@@ -36,6 +36,11 @@ pub const ALL: &[Regression] = &[
         "a directory got other ACL names while its children were on their way to another cell, which went by the old ones",
     ),
     with_proxies(
+        3_132_789_129,
+        "P-EVENT",
+        "a relay said late that a client was gone, and what the next one listened to for it by then was forgotten",
+    ),
+    with_proxies(
         820_148,
         "P-EVENT",
         "that a directory is gone was told while another cell was asked to tell of its children: nobody heard of it",

@@ -108,11 +108,6 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
                 Fault::Crash(NodeId::Client(1 + random.index(clients - 1)), random.millis(100, 4_000))
             });
         }
-        Mutant::MoveNotClaimed => {
-            (plan.cells, plan.proxies, plan.clients, plan.has_moves) = (2, 1, 10, true);
-            (plan.lease, plan.slow, plan.repartitions) = (USUAL, (0, 50), 900);
-            plan.faults = every(30, |at| vec![(at, Fault::Reset(7))]);
-        }
         Mutant::FailOverUnheard => {
             (plan.cells, plan.clients, plan.lease, plan.slow) = (1, 10, USUAL, (0, 50));
             let gap = (2_000, 6_000);

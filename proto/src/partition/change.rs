@@ -107,6 +107,11 @@ impl PartitionMap {
         self.after().is_some_and(|after| after.children_owner(name) != self.children_owner(name))
     }
 
+    /// Whether by that other map the node of that name, or the children of the directory of that name, are another cell's.
+    pub fn has_moved(&self, name: &Name, other: &Self) -> bool {
+        self.owner(name) != other.owner(name) || self.children_owner(name) != other.children_owner(name)
+    }
+
     /// From which cells to which the change that is under way may move something, each pair once.
     pub fn journeys(&self) -> BTreeSet<(CellName, CellName)> {
         let Some(Coming { change: Change { prefix, .. }, after }) = self.coming.as_deref() else {

@@ -37,6 +37,22 @@ fn the_longest_prefix_above_a_name_owns_it() {
 }
 
 #[test]
+fn the_rule_of_a_directorys_children_is_that_of_the_longest_prefix() {
+    let map = map_of(&[("/ls/dev", "a"), ("/ls/dev/x", "b"), ("/ls/dev/u/*", "a b"), ("/ls/dev/u/r", "c")]);
+    let check = |directory: &str, prefix: Option<&str>| {
+        let found = map.children_rule(&name(directory)).map(|prefix| prefix.to_string());
+        assert_eq!(found.as_deref(), prefix, "{directory}");
+    };
+    check("/ls/dev", Some("/ls/dev"));
+    check("/ls/dev/x", Some("/ls/dev/x"));
+    check("/ls/dev/x/d", Some("/ls/dev/x"));
+    check("/ls/dev/u", Some("/ls/dev"));
+    check("/ls/dev/u/d/e", Some("/ls/dev/u/*"));
+    check("/ls/dev/u/r/e", Some("/ls/dev/u/r"));
+    check("/ls/other", None);
+}
+
+#[test]
 fn a_directory_with_a_rule_has_two_homes() {
     let x = name("/ls/dev/x");
 

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use hasp_proto::client::Ask;
 use hasp_proto::id::{CellName, RequestNumber};
-use hasp_proto::name::Name;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::request::Op;
 use hasp_proto::stream::News;
@@ -33,10 +32,7 @@ impl RelayCore {
             self.moved.entry(to.clone()).or_default().extend(issuers.into_iter().filter(|it| it != to));
             self.speak_there(now, from, to);
         }
-        let has_moved = |name: &Name| {
-            before.owner(name) != map.owner(name) || before.children_owner(name) != map.children_owner(name)
-        };
-        for (session, cell) in self.subscriptions.forget_names(has_moved) {
+        for (session, cell) in self.subscriptions.forget_names(|name| before.has_moved(name, &map)) {
             let epoch = self.sources.get(&cell).map(|source| source.epoch).unwrap_or_default();
             // Who cannot be told is over.
             self.server.tell(now, session, News::FailOver { cell, epoch });

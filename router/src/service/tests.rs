@@ -330,7 +330,7 @@ async fn operators_see_sessions_and_rates() {
     world.env.clock.sleep(Duration::from_secs(60)).await;
 
     let connection = dial(&world.env, relay.local_address(), &Profile::clients(), DEADLINE).await.unwrap();
-    let reply = connection.admin().status(StatusRequest {}).await.unwrap().into_inner();
+    let reply = connection.admin().status(StatusRequest::default()).await.unwrap().into_inner();
     let locate = connection.hasp().locate(v1::LocateRequest {}).await.unwrap().into_inner();
 
     let Some(Server::Host(host)) = reply.server else { panic!("a host") };

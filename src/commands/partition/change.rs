@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hasp_client::{CallError, CellName, Client, ErrorCode, Generation, Handle, Name, NodeKind, OpenOptions};
 use hasp_proto::partition::{Change, PartitionMap};
+use hasp_proto::time::Time;
 
 use super::follow::{self, Ended};
 use super::plan::{Wish, parse_cell, parse_prefix, read_map};
@@ -75,35 +76,94 @@ async fn run(wish: Result<Wish, Failure>, args: &Args, ctx: &Context) -> Exit {
 async fn change(wish: &Wish, args: &Args, client: &Client, ctx: &Context) -> Result<Exit, Failure> {
     let connect = &args.connect;
     let options = if args.dry_run { OpenOptions::read() } else { OpenOptions::write() };
-    let name = map_file()?;
-    let opening = async {
-        let opened = client.open(&name, options.events(follow::events())).await;
-        opened.map_err(hint_at_admin)
-    };
-    let handle = connect.call(opening).await?.handle;
-    let found = Found::read(connect, &handle).await?;
-    let changing = wish.over(&found.map)?;
-    if let Wish::Split(_) = wish {
-        check_directory(connect, client, &changing).await?;
-    }
+    let prepared = Prepared::new(wish, connect, client, options).await?;
     if args.dry_run {
-        return plan(args, client, &changing).await;
+        return plan(args, client, &prepared.changing).await;
     }
-    // From here on somebody who leaves is told that the change goes on.
-    let signals = Signals::take().map_err(|error| Failure::local("take signals", error))?;
-    let began = ctx.env.clock.now();
-    let changing = begin(wish, connect, &handle, found, changing).await?;
+    let begun = prepared.begin(wish, connect, ctx).await?;
     if !connect.json {
-        print(report::started(&changing).as_bytes())?;
+        print(report::started(&begun.changing).as_bytes())?;
     }
     if args.no_wait {
-        tell_object(connect, State::Moving, &changing, |report| report)?;
+        tell_object(connect, State::Moving, &begun.changing, |report| report)?;
         return Ok(Exit::Done);
     }
-    let waiting = follow::follow(&handle, &changing, &*ctx.env.clock, signals).await;
-    let ended = waiting.inspect_err(|_| tell(report::GOES_ON))?;
-    let took = ctx.env.clock.now().saturating_since(began);
+    let (changing, ended, took) = begun.follow(ctx).await?;
     tell_end(connect, &changing, ended, took)
+}
+
+/// Makes a change of this version of the map: the map with it under way, how it ended and how long it took.
+///
+/// # Errors
+/// If the map is another by now, the change is refused, or its end cannot be seen.
+pub async fn make(
+    wish: &Wish,
+    version: u64,
+    connect: &ConnectArgs,
+    client: &Client,
+    ctx: &Context,
+) -> Result<(PartitionMap, Ended, Duration), Failure> {
+    let prepared = Prepared::new(wish, connect, client, OpenOptions::write()).await?;
+    let found = prepared.found.map.version;
+    if found != version {
+        return Err(overtaken(&format!("version {found} is there, version {version} was looked at")));
+    }
+    prepared.begin(wish, connect, ctx).await?.follow(ctx).await
+}
+
+/// A change that can be made to the map as it was found.
+struct Prepared {
+    handle: Handle,
+    found: Found,
+    changing: PartitionMap,
+}
+
+/// A change that is under way.
+struct Begun {
+    handle: Handle,
+    changing: PartitionMap,
+    began: Time,
+    signals: Signals,
+}
+
+impl Prepared {
+    async fn new(
+        wish: &Wish,
+        connect: &ConnectArgs,
+        client: &Client,
+        options: OpenOptions,
+    ) -> Result<Self, Failure> {
+        let name = map_file()?;
+        let opening = async {
+            let opened = client.open(&name, options.events(follow::events())).await;
+            opened.map_err(hint_at_admin)
+        };
+        let handle = connect.call(opening).await?.handle;
+        let found = Found::read(connect, &handle).await?;
+        let changing = wish.over(&found.map)?;
+        if let Wish::Split(_) = wish {
+            check_directory(connect, client, &changing).await?;
+        }
+        Ok(Self { handle, found, changing })
+    }
+
+    /// From here on somebody who leaves is told that the change goes on.
+    async fn begin(self, wish: &Wish, connect: &ConnectArgs, ctx: &Context) -> Result<Begun, Failure> {
+        let Self { handle, found, changing } = self;
+        let signals = Signals::take().map_err(|error| Failure::local("take signals", error))?;
+        let began = ctx.env.clock.now();
+        let changing = begin(wish, connect, &handle, found, changing).await?;
+        Ok(Begun { handle, changing, began, signals })
+    }
+}
+
+impl Begun {
+    async fn follow(self, ctx: &Context) -> Result<(PartitionMap, Ended, Duration), Failure> {
+        let Self { handle, changing, began, signals } = self;
+        let waiting = follow::follow(&handle, &changing, &*ctx.env.clock, signals).await;
+        let ended = waiting.inspect_err(|_| tell(report::GOES_ON))?;
+        Ok((changing, ended, ctx.env.clock.now().saturating_since(began)))
+    }
 }
 
 /// Tells how the change ended, or that it has not.

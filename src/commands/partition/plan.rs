@@ -98,7 +98,8 @@ pub fn read_map(contents: &[u8]) -> Result<PartitionMap, Failure> {
     PartitionMap::parse(contents).map_err(|error| Failure::Refused(error.to_string()))
 }
 
-fn refused(error: &MapError) -> Failure {
+/// What is wrong with a change.
+pub fn refused(error: &MapError) -> Failure {
     Failure::Refused(format!("InvalidArgument: {error}"))
 }
 

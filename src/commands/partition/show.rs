@@ -1,10 +1,10 @@
 //! `hasp partition show`: which cell owns which names, how the cells are, and what is under way.
 
-use hasp_client::OpenOptions;
 use hasp_proto::partition::{Change, PartitionMap};
 use serde::Serialize;
 
-use super::{journey, map_file, tree};
+use super::load::{Hot, Loads, RuleLoad, hottest_rows};
+use super::{journey, map_now, tree};
 use crate::commands::status::{self, Report};
 use crate::context::{ConnectArgs, Context};
 use crate::exit::{Exit, Failure};
@@ -27,6 +27,10 @@ struct Shown {
     /// What one rule is about to be.
     next: Option<Next>,
     cells: Vec<Cell>,
+    /// What each cell of each rule has of it, and what is asked of that.
+    load: Vec<RuleLoad>,
+    /// The directories of which most is asked.
+    hottest: Vec<Hot>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,22 +69,16 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 
 async fn show(args: &Args, ctx: &Context) -> Result<(), Failure> {
     let connect = &args.connect;
-    let name = map_file()?;
-    let contents = connect
-        .with_client(ctx, async |client| {
-            let opened = connect.call(client.open(&name, OpenOptions::read())).await?;
-            connect.call(opened.handle.get_contents_and_stat()).await
-        })
-        .await?
-        .contents;
-    let map = PartitionMap::parse(&contents).map_err(|error| Failure::Refused(error.to_string()))?;
-    let shown = Shown::new(&map, &status::report(ctx, connect).await);
-    if connect.json { print_json(&shown) } else { print(shown.text(&map).as_bytes()) }
+    let map = map_now(connect, ctx).await?;
+    let report = status::report_load(ctx, connect).await;
+    let loads = Loads::of(&map, &report);
+    let shown = Shown::new(&map, &report, &loads);
+    if connect.json { print_json(&shown) } else { print(shown.text(&map, &loads).as_bytes()) }
 }
 
 impl Shown {
     /// Rules by prefix, cells by name.
-    fn new(map: &PartitionMap, report: &Report) -> Self {
+    fn new(map: &PartitionMap, report: &Report, loads: &Loads) -> Self {
         let rule = |(prefix, cell): (&_, &_)| Rule { prefix: format!("{prefix}"), cell: format!("{cell}") };
         let ring = |(directory, ring): (&_, &hasp_proto::partition::CellRing)| Ring {
             directory: format!("{directory}"),
@@ -97,17 +95,23 @@ impl Shown {
                 .keys()
                 .map(|cell| Cell::new(cell.as_str(), report.cell(cell.as_str())))
                 .collect(),
+            load: loads.rules(map),
+            hottest: loads.hottest(),
         }
     }
 
     /// For people.
-    fn text(&self, map: &PartitionMap) -> String {
+    fn text(&self, map: &PartitionMap, loads: &Loads) -> String {
         let head = ["CELL", "MASTER", "NODES", "SESSIONS"].map(str::to_owned).to_vec();
         let cells: Vec<_> = std::iter::once(head).chain(self.cells.iter().map(Cell::row)).collect();
         let Self { namespace, version, .. } = self;
+        let hottest = match &self.hottest[..] {
+            [] => String::new(),
+            hottest => format!("\n{}", columns(&hottest_rows(hottest))),
+        };
         format!(
-            "partition map of /ls/{namespace}, version {version}\n\n{}{}\n{}",
-            tree::draw(map),
+            "partition map of /ls/{namespace}, version {version}\n\n{}{}\n{}{hottest}",
+            tree::draw(map, |prefix, cell| loads.row(prefix, cell)),
             map.change().map(|change| next_line(map, change)).unwrap_or_default(),
             columns(&cells)
         )
@@ -150,50 +154,77 @@ impl Cell {
 mod tests {
     use hasp_proto::id::CellName;
     use hasp_proto::partition::Prefix;
+    use hasp_proto::wire::admin::v1::{DirectoryLoad, Load, RuleLoad};
 
-    use super::*;
+    use super::{Change, Loads, PartitionMap, Report, Shown};
 
-    fn shown() -> (PartitionMap, Shown) {
-        let cells = ["a", "b"].map(|cell| (CellName::new(cell), vec![])).into();
-        let rules = [("/ls/dev", "a"), ("/ls/dev/jobs", "b"), ("/ls/dev/users/*", "a b")];
-        let map = PartitionMap::new(4, "dev", rules, cells).expect("a good map");
-        let report = Report::of_master("a", "h:1", 12, 3);
-        let shown = Shown::new(&map, &report);
-        (map, shown)
+    fn report() -> Report {
+        let rule = |prefix: &str, nodes: u64, reads_per_s: f64| RuleLoad {
+            prefix: prefix.to_owned(),
+            nodes,
+            bytes: 10 * nodes,
+            reads_per_s,
+            writes_per_s: 0.5,
+        };
+        let directory = |name: &str, reads_per_s: f64| DirectoryLoad {
+            name: name.to_owned(),
+            nodes: 3,
+            bytes: 30,
+            reads_per_s,
+            writes_per_s: 0.0,
+        };
+        let load = Load {
+            rules: vec![rule("/ls/dev", 9, 2.25), rule("/ls/dev/users/*", 3, 0.0)],
+            directories: vec![directory("/ls/dev/d", 2.0), directory("/ls/dev/e", 0.0)],
+            ..Load::default()
+        };
+        Report::of_master("a", "h:1", 12, 3, load)
     }
 
-    fn shown_changing(prefix: &str, cells: &[&str]) -> (PartitionMap, Shown) {
+    fn shown_of(map: &PartitionMap) -> (Shown, String) {
+        let (report, loads) = (report(), Loads::of(map, &report()));
+        let shown = Shown::new(map, &report, &loads);
+        let text = shown.text(map, &loads);
+        (shown, text)
+    }
+
+    fn map() -> PartitionMap {
+        let cells = ["a", "b"].map(|cell| (CellName::new(cell), vec![])).into();
+        let rules = [("/ls/dev", "a"), ("/ls/dev/jobs", "b"), ("/ls/dev/users/*", "a b")];
+        PartitionMap::new(4, "dev", rules, cells).expect("a good map")
+    }
+
+    fn shown_changing(prefix: &str, cells: &[&str]) -> (Shown, String) {
         let prefix = Prefix::parse(prefix).expect("good");
         let cells = cells.iter().map(|cell| CellName::new(cell)).collect();
-        let map = shown().0.changing(Change { prefix, cells }).expect("a good change");
-        let shown = Shown::new(&map, &Report::of_master("a", "h:1", 12, 3));
-        (map, shown)
+        shown_of(&map().changing(Change { prefix, cells }).expect("a good change"))
     }
 
     #[test]
     fn the_map_is_shown_with_what_is_known_of_its_cells() {
-        let (map, shown) = shown();
-
         let expected = "\
 partition map of /ls/dev, version 4
 
-PREFIX       CELLS
-/ls/dev      a
-├── jobs     b
-└── users/*  a b
+PREFIX       CELL  NODES      BYTES  READS/S  WRITES/S
+/ls/dev      a     9          90     2.2      0.5
+├── jobs     b     no answer
+└── users/*  a     3          30     0.0      0.5
+             b     no answer
 
 CELL  MASTER  NODES  SESSIONS
 a     h:1     12     3
 b     none    -      -
+
+HOTTEST    CELL  NODES  BYTES  READS/S  WRITES/S
+/ls/dev/d  a     3      30     2.0      0.0
 ";
-        assert_eq!(shown.text(&map), expected);
+        assert_eq!(shown_of(&map()).1, expected);
     }
 
     #[test]
     fn what_is_under_way_stands_below_the_map() {
         let check = |prefix: &str, cells: &[&str], expected: &str| {
-            let (map, shown) = shown_changing(prefix, cells);
-            let text = shown.text(&map);
+            let (_, text) = shown_changing(prefix, cells);
             assert_eq!(text.split("\n\n").nth(2), Some(expected), "{text}");
         };
         check("/ls/dev/jobs", &[], "next  /ls/dev/jobs  b -> a  (moving)");
@@ -201,28 +232,31 @@ b     none    -      -
         check("/ls/dev/users/*", &["b"], "next  /ls/dev/users/*  a -> b  (moving)");
         check("/ls/dev/x", &["a"], "next  /ls/dev/x  (nothing moves)");
 
-        let (map, shown) = shown_changing("/ls/dev/jobs", &["a"]);
         let expected = "\
 partition map of /ls/dev, version 5
 
-PREFIX       CELLS
-/ls/dev      a
-├── jobs     b
-└── users/*  a b
+PREFIX       CELL  NODES      BYTES  READS/S  WRITES/S
+/ls/dev      a     9          90     2.2      0.5
+├── jobs     b     no answer
+└── users/*  a     3          30     0.0      0.5
+             b     no answer
 
 next  /ls/dev/jobs  b -> a  (moving)
 
 CELL  MASTER  NODES  SESSIONS
 a     h:1     12     3
 b     none    -      -
+
+HOTTEST    CELL  NODES  BYTES  READS/S  WRITES/S
+/ls/dev/d  a     3      30     2.0      0.0
 ";
-        assert_eq!(shown.text(&map), expected);
+        assert_eq!(shown_changing("/ls/dev/jobs", &["a"]).1, expected);
     }
 
     #[test]
     fn programs_are_told_what_is_under_way() {
         let next = |prefix: &str, cells: &[&str]| {
-            serde_json::to_value(shown_changing(prefix, cells).1).expect("plain")["next"].clone()
+            serde_json::to_value(shown_changing(prefix, cells).0).expect("plain")["next"].clone()
         };
         let expected = serde_json::json!({"prefix": "/ls/dev/x/*", "cells": ["b", "a"]});
         assert_eq!(next("/ls/dev/x/*", &["b", "a"]), expected);
@@ -244,7 +278,20 @@ b     none    -      -
                 {"name": "a", "master": "h:1", "nodes": 12, "sessions": 3},
                 {"name": "b", "master": null, "nodes": null, "sessions": null},
             ],
+            "load": [
+                {"prefix": "/ls/dev", "cell": "a", "nodes": 9, "bytes": 90, "reads_per_s": 2.25, "writes_per_s": 0.5},
+                {"prefix": "/ls/dev/jobs", "cell": "b", "nodes": null, "bytes": null, "reads_per_s": null,
+                 "writes_per_s": null},
+                {"prefix": "/ls/dev/users/*", "cell": "a", "nodes": 3, "bytes": 30, "reads_per_s": 0.0,
+                 "writes_per_s": 0.5},
+                {"prefix": "/ls/dev/users/*", "cell": "b", "nodes": null, "bytes": null, "reads_per_s": null,
+                 "writes_per_s": null},
+            ],
+            "hottest": [
+                {"directory": "/ls/dev/d", "cell": "a", "nodes": 3, "bytes": 30, "reads_per_s": 2.0,
+                 "writes_per_s": 0.0},
+            ],
         });
-        assert_eq!(serde_json::to_value(shown().1).expect("plain"), expected);
+        assert_eq!(serde_json::to_value(shown_of(&map()).0).expect("plain"), expected);
     }
 }

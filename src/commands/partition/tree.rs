@@ -2,32 +2,51 @@
 
 use std::iter::Peekable;
 
-use hasp_client::Name;
+use hasp_client::{CellName, Name};
 use hasp_proto::partition::{PartitionMap, Prefix};
 
 use crate::format::columns;
+
+/// What stands above the columns.
+const HEAD: [&str; 6] = ["PREFIX", "CELL", "NODES", "BYTES", "READS/S", "WRITES/S"];
 
 /// A rule, with its cells, and those below it.
 struct Branch {
     /// What its prefix says beyond that of the rule above.
     label: String,
-    cells: String,
+    cells: Lines,
     below: Vec<Branch>,
 }
 
-/// One rule a line, with its cells.
-pub fn draw(map: &PartitionMap) -> String {
-    let plain = map.rules().map(|(name, cell)| (Prefix::Below(name.clone()), cell.to_string()));
-    let rings = map.rings().map(|(name, ring)| (Prefix::Ring(name.clone()), ring.to_string()));
+/// What is said of each cell of a rule, its name first: a line for each.
+type Lines = Vec<Vec<String>>;
+
+/// A line for each cell of each rule, with what is known of it there: nodes, bytes, reads and writes per second.
+pub fn draw(map: &PartitionMap, known: impl Fn(&Prefix, &CellName) -> Vec<String>) -> String {
+    let lines = |prefix: Prefix, cells: &[CellName]| {
+        let line = |cell: &CellName| [vec![cell.to_string()], known(&prefix, cell)].concat();
+        let lines: Lines = cells.iter().map(line).collect();
+        (prefix, lines)
+    };
+    let plain =
+        map.rules().map(|(name, cell)| lines(Prefix::Below(name.clone()), std::slice::from_ref(cell)));
+    let rings = map.rings().map(|(name, ring)| lines(Prefix::Ring(name.clone()), ring.cells()));
     let mut rules: Vec<_> = plain.chain(rings).collect();
     rules.sort_by_cached_key(|(prefix, _)| components(prefix));
     let mut rules = rules.into_iter().peekable();
-    let mut rows = vec![vec!["PREFIX".to_owned(), "CELLS".to_owned()]];
+    let mut rows = vec![HEAD.map(str::to_owned).to_vec()];
     while let Some((prefix, cells)) = rules.next() {
-        rows.push(vec![prefix.to_string(), cells]);
-        add_rows(&branches(&mut rules, &prefix), "", &mut rows);
+        let below = branches(&mut rules, &prefix);
+        rows.extend(rows_of(prefix.to_string(), if below.is_empty() { "" } else { "│" }, cells));
+        add_rows(below, "", &mut rows);
     }
     columns(&rows)
+}
+
+/// The first of a rule's rows has its prefix, the others what goes on below it.
+fn rows_of(first: String, others: &str, cells: Lines) -> impl Iterator<Item = Vec<String>> {
+    let labels = std::iter::once(first).chain(std::iter::repeat(others.to_owned()));
+    labels.zip(cells).map(|(label, cells)| [vec![label], cells].concat())
 }
 
 /// What to sort by so that rules stand behind the one that they are exceptions to: components one by one, and a ring
@@ -41,7 +60,7 @@ fn components(prefix: &Prefix) -> Vec<String> {
 }
 
 /// Takes the rules that are exceptions to this one.
-fn branches(rules: &mut Peekable<impl Iterator<Item = (Prefix, String)>>, above: &Prefix) -> Vec<Branch> {
+fn branches(rules: &mut Peekable<impl Iterator<Item = (Prefix, Lines)>>, above: &Prefix) -> Vec<Branch> {
     let mut taken = Vec::new();
     while let Some((prefix, cells)) = rules.next_if(|(prefix, _)| is_within(prefix, above)) {
         let label = label(&prefix, above.name());
@@ -65,24 +84,25 @@ fn label(prefix: &Prefix, above: &Name) -> String {
     text.strip_prefix(above.as_str()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(&text).to_owned()
 }
 
-fn add_rows(branches: &[Branch], indent: &str, rows: &mut Vec<Vec<String>>) {
-    for (place, Branch { label, cells, below }) in branches.iter().enumerate() {
-        let is_last = place + 1 == branches.len();
+fn add_rows(branches: Vec<Branch>, indent: &str, rows: &mut Lines) {
+    let count = branches.len();
+    for (place, Branch { label, cells, below }) in branches.into_iter().enumerate() {
+        let is_last = place + 1 == count;
         let (own, under) = if is_last { ("└── ", "    ") } else { ("├── ", "│   ") };
-        rows.push(vec![format!("{indent}{own}{label}"), cells.clone()]);
-        add_rows(below, &format!("{indent}{under}"), rows);
+        let under = format!("{indent}{under}");
+        let others = if below.is_empty() { under.clone() } else { format!("{under}│") };
+        rows.extend(rows_of(format!("{indent}{own}{label}"), others.trim_end(), cells));
+        add_rows(below, &under, rows);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hasp_proto::id::CellName;
-
     use super::*;
 
     #[test]
     fn a_rule_stands_below_the_one_that_it_is_an_exception_to() {
-        let cells = ["a", "b", "c"].map(|cell| (CellName::new(cell), vec![])).into();
+        let cells = ["a", "b", "c", "d"].map(|cell| (CellName::new(cell), vec![])).into();
         let rules = [
             ("/ls/dev", "a"),
             ("/ls/dev/jobs", "b"),
@@ -92,22 +112,26 @@ mod tests {
             ("/ls/dev/users/*", "a b c"),
             ("/ls/dev/users/root", "a"),
             ("/ls/dev/users/root/*", "c"),
-            ("/ls/dev/zoo/*", "b"),
+            ("/ls/dev/zoo/*", "b d"),
         ];
         let map = PartitionMap::new(1, "dev", rules, cells).expect("a good map");
 
         let expected = "\
-PREFIX           CELLS
-/ls/dev          a
-├── jobs         b
-│   └── *        a b
-│       └── x/y  c
-├── jobs-old     c
-├── users/*      a b c
-│   └── root     a
-│       └── *    c
-└── zoo/*        b
+PREFIX           CELL  NODES  BYTES  READS/S  WRITES/S
+/ls/dev          a     7
+├── jobs         b     12
+│   └── *        a     14
+│       │        b     14
+│       └── x/y  c     16
+├── jobs-old     c     16
+├── users/*      a     15
+│   │            b     15
+│   │            c     15
+│   └── root     a     18
+│       └── *    c     20
+└── zoo/*        b     13
+                 d     13
 ";
-        assert_eq!(draw(&map), expected);
+        assert_eq!(draw(&map, |prefix, _| vec![prefix.to_string().len().to_string()]), expected);
     }
 }

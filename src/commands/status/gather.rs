@@ -59,8 +59,8 @@ impl Found {
     }
 }
 
-/// Asks the servers at `addresses`, those that they name, and so on; each within `timeout`.
-pub async fn gather(ctx: &Context, addresses: &[String], timeout: Duration) -> Found {
+/// Asks the servers at `addresses`, those that they name, and so on; each this, and within `timeout`.
+pub async fn gather(ctx: &Context, addresses: &[String], timeout: Duration, request: StatusRequest) -> Found {
     let mut found = Found::default();
     let mut asked = BTreeSet::new();
     let mut asking = FuturesUnordered::new();
@@ -69,7 +69,7 @@ pub async fn gather(ctx: &Context, addresses: &[String], timeout: Duration) -> F
         for address in named.drain(..) {
             if asked.len() < SERVERS_MAX && asked.insert(address.clone()) {
                 asking.push(async move {
-                    let answer = ask(ctx, &address, timeout).await;
+                    let answer = ask(ctx, &address, timeout, request).await;
                     (address, answer)
                 });
             }
@@ -79,11 +79,16 @@ pub async fn gather(ctx: &Context, addresses: &[String], timeout: Duration) -> F
     }
 }
 
-async fn ask(ctx: &Context, address: &str, timeout: Duration) -> Result<StatusReply, String> {
+async fn ask(
+    ctx: &Context,
+    address: &str,
+    timeout: Duration,
+    request: StatusRequest,
+) -> Result<StatusReply, String> {
     let asking = async {
         let connection = dial(&ctx.env, address, &Profile::clients(), timeout).await;
         let mut admin = connection.map_err(|error| error.to_string())?.admin();
-        let reply = admin.status(StatusRequest {}).await;
+        let reply = admin.status(request).await;
         reply.map_err(|status| format!("{address}: {}", status.message()))
     };
     match tokio::time::timeout(timeout, asking).await {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
 use hasp_proto::wire::admin::v1::status_reply::Server;
-use hasp_proto::wire::admin::v1::{HostStatus, ReplicaStatus, StatusReply};
+use hasp_proto::wire::admin::v1::{HostStatus, Load, ReplicaStatus, StatusReply};
 use serde::Serialize;
 
 use super::gather::Found;
@@ -36,6 +36,9 @@ pub struct Cell {
     /// How many sessions with the master.
     pub sessions: u64,
     keepalives_per_s: f64,
+    /// What load the master says that the cell bears, if it was asked.
+    #[serde(skip)]
+    pub load: Option<Load>,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,6 +186,7 @@ impl Cell {
             self.nodes = status.nodes;
             self.sessions = status.sessions;
             self.keepalives_per_s = status.keepalives_per_s;
+            self.load.clone_from(&status.load);
         }
         self.epoch = self.epoch.max(status.epoch);
     }
@@ -235,9 +239,9 @@ fn or_dash(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 impl Report {
     /// Of one cell, whose master says this.
-    pub fn of_master(name: &str, address: &str, nodes: u64, sessions: u64) -> Self {
+    pub fn of_master(name: &str, address: &str, nodes: u64, sessions: u64, load: Load) -> Self {
         let (name, master) = (name.to_owned(), Some(address.to_owned()));
-        let cell = Cell { name, master, nodes, sessions, ..Cell::default() };
+        let cell = Cell { name, master, nodes, sessions, load: Some(load), ..Cell::default() };
         Self { cells: vec![cell], ..Self::default() }
     }
 }

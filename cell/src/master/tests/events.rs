@@ -2,6 +2,7 @@
 
 use hasp_proto::event::{EventKind, EventMask};
 use hasp_proto::limits::EVENTS_PER_SESSION;
+use hasp_proto::request::EndCause;
 
 use super::*;
 
@@ -251,4 +252,29 @@ fn who_may_not_read_a_node_any_more_hears_nothing_of_it() {
 fn every_kind_of_event_has_a_name_of_its_own() {
     let names: BTreeSet<_> = EventKind::ALL.map(EventKind::name).into();
     assert_eq!(names.len(), EventKind::ALL.len());
+}
+
+#[test]
+fn a_client_that_speaks_through_another_by_now_hears_on_when_the_earlier_one_says_that_it_is_gone() {
+    let (mut world, handle) = world();
+    world.connect(9, hello(9, Role::Proxy));
+    world.connect(8, hello(8, Role::Proxy));
+    world.ask_for(9, 1, on_behalf(5, 1, 1), subscribing("/ls/dev/f", Use::Read));
+    world.ask_for(9, 2, on_behalf(5, 2, 1), create("/ls/dev/g"));
+    world.commit();
+    world.ask_for(8, 1, on_behalf(5, 3, 2), subscribing("/ls/dev/f", Use::Read));
+    world.commit();
+    world.ask_for(9, 3, on_behalf(5, 0, 1), Op::EndClient(EndCause::Failed));
+    world.commit();
+    assert_eq!(
+        world.answer(9, 3),
+        Some(Ok(Reply::Noted)),
+        "nothing in the log says that it speaks through another"
+    );
+    world.sent.clear();
+
+    world.call(1, set(&handle, "x")).expect("written");
+
+    assert_eq!(world.events(8), ["contents-modified /ls/dev/f"]);
+    assert_eq!(world.events(9), [""; 0], "what it had before is over");
 }

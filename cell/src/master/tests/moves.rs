@@ -2,6 +2,7 @@
 //! after it, and what comes is timed and opened like the rest.
 
 use hasp_proto::crossing::{CrossOp, Need};
+use hasp_proto::event::EventMask;
 use hasp_proto::item::ItemKind::{Absence, Data, Listing, Lock};
 use hasp_proto::item::{Item, ItemKind};
 use hasp_proto::node::NodeKind;
@@ -373,4 +374,110 @@ fn lock_delays_of_what_came_back_run_however_the_change_was_given_up() {
         let text = world.state.map().unchanged().to_text();
         write_map(world, text);
     });
+}
+
+/// Somebody hears of the file and of its directory; somebody behind the router, too.
+fn listened_to() -> (World, HandleToken) {
+    let mut world = a();
+    let hear = |at: &str| Op::Open(Open { events: EventMask::ALL, ..Open::existing(name(at), Use::Read) });
+    opened(&mut world, 2, hear(F));
+    opened(&mut world, 2, hear(P));
+    assert!(matches!(ask_behind(&mut world, 1, hear(F)), Some(Ok(Reply::Opened { .. }))));
+    let handle = world.open(1, F);
+    begin(&mut world);
+    world.sent.clear();
+    (world, handle)
+}
+
+fn fail_overs(world: &World, connection: u64) -> usize {
+    world.news(connection).iter().filter(|(_, news)| matches!(news, News::FailOver { .. })).count()
+}
+
+#[test]
+fn who_listens_to_what_comes_back_hears_on() {
+    let (mut world, handle) = listened_to();
+    world.call(ROUTER, PACK).expect("packed");
+    assert_eq!(world.call(1, set(&handle, "x")), Err(ErrorCode::WrongCell { map_version: 2 }));
+    cross(&mut world, CrossOp::GiveUp { version: 2, why: "no".into() }).expect("not done yet");
+
+    world.call(1, set(&handle, "y")).expect("back");
+
+    assert_eq!(world.events(2), ["contents-modified /ls/dev/p/f", "child-modified /ls/dev/p f"]);
+    assert_eq!(world.events(ROUTER), ["contents-modified /ls/dev/p/f"]);
+    assert_eq!((fail_overs(&world, 2), fail_overs(&world, ROUTER)), (0, 0), "nobody missed anything");
+}
+
+#[test]
+fn who_listens_alone_to_what_has_gone_is_told_when_it_is_decided_and_not_before() {
+    let (mut world, _) = listened_to();
+    world.call(ROUTER, PACK).expect("packed");
+    assert_eq!(fail_overs(&world, 2), 0);
+
+    let _b = b(&mut world);
+
+    assert_eq!(fail_overs(&world, 2), 1);
+    assert_eq!(fail_overs(&world, ROUTER), 0, "it tells its clients itself");
+    assert_eq!(fail_overs(&world, 1), 0);
+}
+
+/// What was proposed is applied, and so is that the node is packed, before the master hears of the first.
+fn hears_with_all_packed(world: &mut World) {
+    let (batch, entry) = world.log.pop_front().expect("proposed");
+    let outcomes = world.state.apply(&entry);
+    let commands = vec![Command::Cross(CrossOp::Pack { version: 2 })];
+    world.state.apply(&LogEntry { epoch: Epoch(1), commands });
+    assert!(world.state.has_packed());
+    world.input(Input::Applied(batch, outcomes, world.state.clone()));
+}
+
+#[test]
+fn what_was_done_before_all_was_packed_is_told_if_the_state_is_ahead() {
+    let check = |done: fn(&HandleToken) -> Op, told: &[&str]| {
+        let (mut world, handle) = listened_to();
+        make_directory(&mut world, "/ls/dev/p/d");
+        let hear = Open { events: EventMask::ALL, ..Open::existing(name("/ls/dev/p/d"), Use::Read) };
+        opened(&mut world, 2, Op::Open(hear));
+        world.sent.clear();
+        world.ask(1, done(&handle));
+        hears_with_all_packed(&mut world);
+        assert_eq!(world.events(2), told);
+    };
+
+    check(|file| set(file, "x"), &["contents-modified /ls/dev/p/f", "child-modified /ls/dev/p f"]);
+    check(|_| create("/ls/dev/p/d/f"), &["child-added /ls/dev/p/d f"]);
+}
+
+#[test]
+fn whoever_waits_is_not_told_of_a_deletion_if_the_state_is_ahead_and_the_node_packed_in_it() {
+    let mut world = a();
+    let waiting = open_behind(&mut world, 1, F);
+    world.ask_for(ROUTER, 1, on_behalf(6, 1, 1), create(F));
+    world.commit();
+    let Some(Ok(Reply::Opened { handle: held, .. })) = world.answer(ROUTER, 1) else { panic!("opened") };
+    world.ask_for(ROUTER, 2, on_behalf(6, 2, 1), LOCK(&held));
+    world.commit();
+    world.numbers.insert(ROUTER, 2);
+    begin(&mut world);
+    assert_eq!(ask_behind(&mut world, 2, LOCK(&waiting)), None, "it waits");
+    world.ask_for(ROUTER, 1_009, on_behalf(6, 0, 1), Op::EndClient(EndCause::Failed));
+
+    hears_with_all_packed(&mut world);
+
+    let answer = world.answer(ROUTER, 1_002);
+    assert!(matches!(answer, Some(Ok(Reply::Needs(Need::Map(2), _)))), "{answer:?}");
+}
+
+#[test]
+fn load_is_measured_anew_once_a_move_is_done() {
+    let mut a = a();
+    let measured = |world: &World| world.core.load(world.now).directories.get(P).copied();
+    assert!(measured(&a).is_some());
+    begin(&mut a);
+    a.call(ROUTER, PACK).expect("packed");
+    assert!(measured(&a).is_some(), "it may come back");
+
+    let b = b(&mut a);
+
+    assert_eq!(measured(&a), None, "the other cell bears it");
+    assert_eq!(b.core.load(b.now), Measured::default(), "what is known of the time before is not all");
 }

@@ -1,51 +1,34 @@
-//! The two cells: production's state, and as little of a master around it as these requests need.
+//! As little of a master around the two cells' states as these requests need.
 //!
 //! What a request becomes is decided as in `hasp_cell::master::requests` and `applying`: what can be refused or read is so
 //! at once, the rest is a command, which is committed at once. No leases, queues or ACLs: nobody caches or waits here, and
 //! everybody may do everything.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use dashmap::DashMap;
-use hasp_cell::state::{
-    AppliedOutcome, ClientWrite, Command, Create, CreateSession, Genesis, Holder, LogEntry, Outcome, State,
-    Write,
-};
+use hasp_cell::state::{ClientWrite, Command, Create, Holder, Outcome, State, Write};
 use hasp_proto::crossing::{Anchor, CrossOp, Evidence, Root, SealTicket};
 use hasp_proto::error::{Error, ErrorCode};
-use hasp_proto::event::EventMask;
-use hasp_proto::handle::{HandleBody, HandleKey, HandleToken};
-use hasp_proto::id::{CellName, Claim, Epoch, Instance, RequestNumber, SessionId, SessionKey};
+use hasp_proto::handle::HandleBody;
+use hasp_proto::id::{CellName, Epoch, SessionId};
 use hasp_proto::item::ItemKinds;
-use hasp_proto::limits::LOCK_DELAY;
 use hasp_proto::name::Name;
-use hasp_proto::node::NodeKind;
 use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
-use hasp_proto::request::{Answer, OnBehalf, Op, Open, Reply, Request, Use};
-use hasp_proto::stream::Role;
+use hasp_proto::request::{Answer, Op, Open, Reply, Request};
 use hasp_proto::time::Time;
 
 use crate::model::Omission;
-use crate::model::hashed::{Hashed, fingerprint};
+use crate::model::crossing::cells::{self, CELLS, Commits};
+use crate::model::hashed::Hashed;
 use crate::model::world::Committed;
 
 /// The cell that holds the node.
 pub(super) const NODE: usize = 0;
 /// The cell that holds the children.
 pub(super) const CHILDREN: usize = 1;
-/// What they are called.
-pub(super) const CELLS: [&str; 2] = ["a", "b"];
-/// As whom everybody acts.
-pub(super) const PRINCIPAL: &str = "somebody";
-/// Steps that are remembered; then all are forgotten.
-const STEPS_MAX: usize = 50_000;
 
 /// What is below the directories in `/ls/dev/r` is spread over both cells.
 pub(super) fn map() -> PartitionMap {
-    let cells = CELLS.map(|cell| (CellName::new(cell), vec![format!("{cell}:1")])).into();
-    PartitionMap::new(1, "dev", [("/ls/dev", "a"), ("/ls/dev/r/*", "a b")], cells).expect("a good map")
+    cells::map(&[("/ls/dev", "a"), ("/ls/dev/r/*", "a b")])
 }
 
 /// The directory that everything is about.
@@ -59,100 +42,6 @@ pub(super) fn directory() -> Name {
 /// A child of it.
 pub(super) fn child(of: &Name, number: u64) -> Name {
     of.child(&format!("f{number}")).expect("short")
-}
-
-fn handle_key() -> HandleKey {
-    HandleKey::new(Bytes::from_static(&[9; 32]))
-}
-
-/// A client's id.
-pub(super) fn client_id(client: usize) -> SessionId {
-    SessionKey::new([u8::try_from(client).expect("few") + 100; 16]).id()
-}
-
-/// A client's handle of that node.
-pub(super) fn handle(
-    cell: usize,
-    name: Name,
-    instance: Instance,
-    kind: NodeKind,
-    client: usize,
-) -> HandleToken {
-    handle_key().seal(&HandleBody {
-        cell: CellName::new(CELLS[cell]),
-        name,
-        instance,
-        kind,
-        r#use: Use::WriteAndLock,
-        session: client_id(client),
-        opened_by: RequestNumber(1),
-        epoch: Epoch(1),
-        lock_delay: LOCK_DELAY,
-        events: EventMask::NONE,
-        ephemeral: false,
-    })
-}
-
-type Commit = (Hashed<Committed>, Arc<AppliedOutcome>);
-
-/// What commands did to states before: a search meets the same again and again.
-#[derive(Debug, Default)]
-pub(super) struct Commits(DashMap<(u64, u64), Commit>);
-
-impl Commits {
-    fn commit(&self, cell: &mut Hashed<Committed>, command: Command) -> Arc<AppliedOutcome> {
-        let key = (cell.print(), fingerprint(&command));
-        if let Some(known) = self.0.get(&key) {
-            let (after, outcome) = known.clone();
-            *cell = after;
-            return outcome;
-        }
-        let mut state = cell.state.clone();
-        let entry = LogEntry { epoch: state.epoch(), commands: vec![command] };
-        let outcome = Arc::new(state.apply(&entry).remove(0));
-        state.check_invariants();
-        let checksum = state.checksum();
-        *cell = Hashed::new(Committed { state, checksum });
-        if self.0.len() >= STEPS_MAX {
-            self.0.clear();
-        }
-        self.0.insert(key, (cell.clone(), outcome.clone()));
-        outcome
-    }
-}
-
-/// A cell in its first epoch, to which these sessions of routers are known.
-pub(super) fn begun(commits: &Commits, cell: usize, routers: &[SessionId]) -> Hashed<Committed> {
-    let genesis = Genesis { cell: CellName::new(CELLS[cell]), map: map(), handle_key: handle_key() };
-    let mut state = State::default();
-    let command = Command::MasterEpoch { replica: 1, genesis: Some(genesis) };
-    state.apply(&LogEntry { epoch: Epoch(0), commands: vec![command] });
-    let checksum = state.checksum();
-    let mut begun = Hashed::new(Committed { state, checksum });
-    for session in routers {
-        let create = CreateSession {
-            session: *session,
-            role: Role::Router,
-            principal: PRINCIPAL.into(),
-            advertise: "r:1".into(),
-            claim: Claim(0),
-        };
-        commits.commit(&mut begun, Command::CreateSession(create));
-    }
-    begun
-}
-
-/// What a client behind a router asks.
-pub(super) fn on_behalf(client: usize, number: u64, claim: u64) -> OnBehalf {
-    OnBehalf {
-        session: client_id(client),
-        number: RequestNumber(number),
-        settled_below: RequestNumber(number),
-        claim: Claim(claim),
-        principal: PRINCIPAL.into(),
-        is_mover: false,
-        evidence: None,
-    }
 }
 
 /// What the master answers to a request on that session.
@@ -277,19 +166,8 @@ fn create_of(open: &Open) -> Write {
 
 fn opened(op: &Op, session: SessionId, created: bool, stat: hasp_proto::node::Stat) -> Reply {
     let Op::Open(open) = op else { unreachable!("only they create") };
-    let cell = map().owner(&open.name).cloned().expect("in the map");
-    let handle = handle_key().seal(&HandleBody {
-        cell,
-        name: open.name.clone(),
-        instance: stat.instance,
-        kind: stat.kind,
-        r#use: open.r#use,
-        session,
-        opened_by: RequestNumber(1),
-        epoch: Epoch(1),
-        lock_delay: open.lock_delay,
-        events: EventMask::NONE,
-        ephemeral: false,
-    });
+    let owner = map().owner(&open.name).cloned().expect("in the map");
+    let cell = CELLS.iter().position(|cell| *cell == owner.as_str()).expect("one of two");
+    let handle = cells::handle(cell, open.name.clone(), stat.instance, stat.kind, session);
     Reply::Opened { handle, created, stat }
 }

@@ -14,12 +14,14 @@ use hasp_proto::id::Instance;
 use hasp_proto::item::ItemKinds;
 use hasp_proto::name::Name;
 use hasp_proto::node::NodeKind;
-use hasp_proto::request::{Answer, Create, Op, Open, Reply, Request, Use};
+use hasp_proto::request::{Answer, Create, Op, Open, Reply, Use};
 use hasp_router::upstream::Ticket;
 
-use super::cells::{self, CHILDREN, Commits, NODE};
-use super::routers::{Router, Steps};
+use super::cells::{self, CHILDREN, NODE, map};
 use super::{Directories, DirectoryAction, DirectoryBounds, Wish};
+use crate::model::crossing::cells::{Commits, client_id, handle, on_behalf};
+use crate::model::crossing::routers::{Router, Steps};
+use crate::model::crossing::{self, Waits};
 use crate::model::hashed::Hashed;
 use crate::model::world::Committed;
 
@@ -90,15 +92,6 @@ impl Seen {
     }
 }
 
-/// Where a client's request is.
-#[derive(Clone, Copy, Debug, Hash, PartialEq)]
-enum Waits {
-    /// With a router.
-    At(usize, Ticket),
-    /// Nowhere: it has to be asked again.
-    Nowhere,
-}
-
 /// A client. All that is settled is below its number.
 #[derive(Clone, Debug, Default, Hash, PartialEq)]
 struct Client {
@@ -151,12 +144,13 @@ impl DirectoryWorld {
         let lives = (0..2).flat_map(|router| (0..=model.bounds.crashes).map(move |life| (router, life)));
         let sessions = |cell: usize| {
             let all = lives.clone().chain([(PROBER, 0)]);
-            all.map(|(router, life)| Router::begun(router, life).wires[cell].session).collect::<Vec<_>>()
+            all.map(|(router, life)| Router::begun(router, life, &map()).wires[cell].session)
+                .collect::<Vec<_>>()
         };
-        let routers = [Router::begun(0, 0), Router::begun(1, 0)];
+        let routers = [0, 1].map(|router| Router::begun(router, 0, &map()));
         let mut world = Self {
             directory: Arc::new(cells::directory()),
-            cells: [0, 1].map(|cell| cells::begun(&known.commits, cell, &sessions(cell))),
+            cells: [0, 1].map(|cell| known.commits.begun(cell, map(), &sessions(cell))),
             routers,
             clients: [Client::default(), Client::default()],
             left: model.bounds,
@@ -237,25 +231,12 @@ impl DirectoryWorld {
 
     /// What is on its way there, for the story.
     pub(super) fn detail(&self, action: DirectoryAction) -> String {
-        let asked = |request: &Request| match &request.op {
-            Op::Cross(op) => format!(": {op:?}"),
-            op => {
-                let evidence = request.on_behalf.as_ref().and_then(|client| client.evidence.as_deref());
-                let name = op.handle().and_then(|it| it.claimed_body()).map(|body| body.name);
-                let name = if let Op::Open(open) = op { Some(open.name.clone()) } else { name };
-                format!(
-                    ": {} {}, with {evidence:?}",
-                    op.name(),
-                    name.map_or_else(String::new, |name| name.to_string())
-                )
-            }
-        };
         match action {
             DirectoryAction::Do(router, cell) => {
-                self.routers[router].wires[cell].requests.front().map(|it| asked(it))
+                self.routers[router].wires[cell].requests.front().map(|it| crossing::told(it))
             }
             DirectoryAction::DoLate(router, cell) => {
-                self.routers[router].wires[cell].late.front().map(|(_, it)| asked(it))
+                self.routers[router].wires[cell].late.front().map(|(_, it)| crossing::told(it))
             }
             DirectoryAction::Hear(router, cell) => {
                 let answer = self.routers[router].wires[cell].answers.front();
@@ -326,7 +307,7 @@ impl DirectoryWorld {
             DirectoryAction::Tell(router, cell) => self.tell(router, cell),
             DirectoryAction::Crash(router) => {
                 self.left.crashes -= 1;
-                self.routers[router].crash(router);
+                self.routers[router].crash(router, &map());
                 self.clients.iter_mut().filter(|client| client.is_at(router)).for_each(Client::lose);
             }
         }
@@ -351,12 +332,11 @@ impl DirectoryWorld {
 
     fn ask(&mut self, known: &Known, client: usize, router: usize, wish: Wish) {
         let Client { number, claim, directory, child, .. } = self.clients[client];
-        let handle = cells::handle;
         let op = match wish {
             Wish::DeleteDirectory => {
                 let instance = directory.expect("it has it open");
                 let name = (*self.directory).clone();
-                Op::Delete(handle(NODE, name, instance, NodeKind::Directory, client))
+                Op::Delete(handle(NODE, name, instance, NodeKind::Directory, client_id(client)))
             }
             Wish::CreateDirectory => create(&self.directory, NodeKind::Directory),
             Wish::CreateChild => {
@@ -366,10 +346,10 @@ impl DirectoryWorld {
             Wish::DeleteChild => {
                 let (number, instance) = child.expect("it has made one");
                 let name = cells::child(&self.directory, number);
-                Op::Delete(handle(CHILDREN, name, instance, NodeKind::File, client))
+                Op::Delete(handle(CHILDREN, name, instance, NodeKind::File, client_id(client)))
             }
         };
-        let ask = Ask { on_behalf: Some(cells::on_behalf(client, number, claim)), ..op.into() };
+        let ask = Ask { on_behalf: Some(on_behalf(client, number, claim)), ..op.into() };
         let (ticket, answers) = self.routers[router].ask(&known.steps, &ask);
         self.clients[client].asked = Some((wish, Waits::At(router, ticket)));
         self.answered(router, answers);
@@ -471,7 +451,7 @@ impl DirectoryWorld {
         let mut cells = self.cells.clone();
         let mut prober = Prober::new();
         let delete = |cell, name: &Name, instance, kind| {
-            Op::Delete(cells::handle(cell, name.clone(), instance, kind, PROBER))
+            Op::Delete(handle(cell, name.clone(), instance, kind, client_id(PROBER)))
         };
         let child = cells::child(&self.directory, PROBE);
         for round in 0..2 {
@@ -501,7 +481,7 @@ struct Prober(Router);
 
 impl Prober {
     fn new() -> Self {
-        Self(Router::begun(PROBER, 0))
+        Self(Router::begun(PROBER, 0, &map()))
     }
 
     /// Asks and waits; `Some` if it was done.
@@ -513,7 +493,7 @@ impl Prober {
         op: Op,
     ) -> Option<Reply> {
         let known = &*model.shared.0;
-        let ask = Ask { on_behalf: Some(cells::on_behalf(PROBER, number, 0)), ..op.into() };
+        let ask = Ask { on_behalf: Some(on_behalf(PROBER, number, 0)), ..op.into() };
         let (ticket, mut answers) = self.0.ask(&known.steps, &ask);
         while !self.0.is_quiet() {
             for (cell, state) in cells.iter_mut().enumerate() {

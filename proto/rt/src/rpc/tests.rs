@@ -287,7 +287,7 @@ async fn locate_is_answered_and_unknown_services_are_not() {
     let reply = connection.hasp().locate(v1::LocateRequest {}).await.unwrap();
     assert_eq!(reply.into_inner().cell, "a");
 
-    let request = hasp_proto::wire::admin::v1::StatusRequest {};
+    let request = hasp_proto::wire::admin::v1::StatusRequest::default();
     let status = connection.admin().status(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unimplemented);
 }

@@ -28,11 +28,14 @@ fn claims(world: &World, cell: &str, client: usize) -> Vec<OnBehalf> {
     asked.filter_map(|(_, request)| request.on_behalf).collect()
 }
 
-fn listening_to(world: &mut World, client: usize, name: &str) {
+fn listening_to(world: &mut World, client: usize, name: &str) -> HandleToken {
     let name = Name::parse(name).expect("good");
     let events = EventMask::of([EventKind::ContentsModified]);
     let open = Op::Open(Open { events, ..Open::existing(name, Use::Read) });
-    assert_eq!(code(world.ask(client, open).as_ref()), None);
+    match world.ask(client, open) {
+        Some(Answer { result: Ok(Reply::Opened { handle, .. }), .. }) => handle,
+        other => panic!("not opened: {other:?}"),
+    }
 }
 
 fn fail_overs(world: &World, client: usize) -> Vec<String> {
@@ -134,4 +137,35 @@ fn who_listens_to_what_has_moved_is_told_of_a_fail_over_and_nobody_else() {
     assert_eq!(fail_overs(&world, clients[3]), [""; 0]);
     show(&mut world, &changed());
     assert_eq!(fail_overs(&world, clients[0]).len(), 1, "once");
+}
+
+#[test]
+fn a_client_hears_what_becomes_of_the_cell_that_something_has_moved_to_by_the_name_of_the_cell_of_its_handle()
+{
+    let mut world = World::new(&["p"]);
+    let client = world.add_client(&["p"]);
+    let handle = listening_to(&mut world, client, B);
+    show(&mut world, &changing());
+    show(&mut world, &changed());
+    assert_eq!(fail_overs(&world, client), ["b"]);
+    assert_eq!(code(world.ask(client, Op::Refresh(handle)).as_ref()), None, "as libraries do then");
+    world.clients[client].events.clear();
+
+    let now = world.now;
+    world.cell("a").fail_over(now);
+    world.run_for(1_000);
+    let mut heard = fail_overs(&world, client);
+    heard.sort();
+    assert_eq!(heard, ["a", "b"]);
+
+    world.clients[client].events.clear();
+    world.silence("a");
+    world.run_for(180_000);
+    let lost = |event: &Event| match event {
+        Event::News(_, News::CellLost { cell }) => Some(cell.to_string()),
+        _ => None,
+    };
+    let mut lost: Vec<_> = world.clients[client].events.iter().filter_map(lost).collect();
+    lost.sort();
+    assert_eq!(lost, ["a", "b"]);
 }

@@ -5,10 +5,11 @@
 //! ```text
 //! home:  read the map -- a change --> each cell concerned: adopt --> each source: pack
 //!                                          --> each pair: export, import, part by part --> home: finish --> read the map
+//!                                              (parts are exported while those before are imported)
 //!        read the map -- no change --> destinations, then all others: adopt --> home: announced
 //! ```
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hasp_proto::crossing::CrossOp;
 use hasp_proto::error::ErrorCode;
@@ -19,6 +20,9 @@ use hasp_proto::time::Time;
 
 use super::super::{Ticket, UpstreamCore};
 use super::Question;
+
+/// How many parts may be on their way into a log at once: what is written in that cell meanwhile waits behind them.
+const PARTS_AT_ONCE: usize = 4;
 
 /// Asks one cell for something.
 #[derive(Clone, Debug)]
@@ -34,10 +38,11 @@ pub(super) struct Mover {
     version: u64,
     /// Where something moves to.
     destinations: BTreeSet<CellName>,
-    /// The step under way.
-    step: Step,
-    question: Ticket,
-    /// Those that follow.
+    /// The steps under way: one, or those with the parts of one parcel.
+    under_way: BTreeMap<Ticket, Step>,
+    /// A part that is not exported yet, since too many are being imported.
+    held: Option<Step>,
+    /// The steps that follow.
     steps: VecDeque<Step>,
     /// A cell could not be told of the new map: others are, but it is not done.
     has_failed: bool,
@@ -50,35 +55,44 @@ impl UpstreamCore {
             return;
         }
         let Some(home) = self.map().map(|map| map.home().clone()) else { return };
-        let step = Step { cell: home, op: CrossOp::ReadMap };
         let mover = Mover {
             version,
             destinations: BTreeSet::new(),
-            step: step.clone(),
-            question: Ticket(0),
-            steps: [step].into(),
+            under_way: BTreeMap::new(),
+            held: None,
+            steps: [Step { cell: home, op: CrossOp::ReadMap }].into(),
             has_failed: false,
         };
-        self.go_to_next_step(now, mover);
+        self.next_step(now, mover);
     }
 
-    fn go_to_next_step(&mut self, now: Time, mut mover: Mover) {
-        let Some(step) = mover.steps.pop_front() else { return };
-        let is_last = matches!(step.op, CrossOp::Announced { .. });
-        let Some(slot) = self.slot_of(Some(&step.cell)) else { return };
-        if is_last && mover.has_failed {
-            return;
+    /// Takes the next step, if none is under way.
+    fn next_step(&mut self, now: Time, mut mover: Mover) {
+        if mover.under_way.is_empty() {
+            let Some(step) = mover.steps.pop_front() else { return };
+            if mover.has_failed && matches!(step.op, CrossOp::Announced { .. }) {
+                return;
+            }
+            if !self.take_step(now, &mut mover, step) {
+                return;
+            }
         }
-        mover.question = self.run(now, slot, Question::Move, Op::Cross(step.op.clone()).into());
-        mover.step = step;
         self.crossings.mover = Some(mover);
+    }
+
+    /// Asks; false if the cell is not known here.
+    fn take_step(&mut self, now: Time, mover: &mut Mover, step: Step) -> bool {
+        let Some(slot) = self.slot_of(Some(&step.cell)) else { return false };
+        let question = self.run(now, slot, Question::Move, Op::Cross(step.op.clone()).into());
+        mover.under_way.insert(question, step);
+        true
     }
 
     /// A step has come to its end.
     pub(super) fn move_stepped(&mut self, now: Time, question: Ticket, answer: &Answer) {
-        let is_it = self.crossings.mover.as_ref().is_some_and(|mover| mover.question == question);
-        let Some(mut mover) = self.crossings.mover.take_if(|_| is_it) else { return };
-        let Step { cell, op } = mover.step.clone();
+        let is_its = |mover: &mut Mover| mover.under_way.contains_key(&question);
+        let Some(mut mover) = self.crossings.mover.take_if(is_its) else { return };
+        let Some(Step { cell, op }) = mover.under_way.remove(&question) else { return };
         match (op, &answer.result) {
             (CrossOp::ReadMap, Ok(_)) => {
                 let Some(map) = self.read_map(answer) else { return };
@@ -91,12 +105,12 @@ impl UpstreamCore {
                 }
             }
             (CrossOp::Export { version, to, part }, Ok(Reply::Parcel { data, parts })) => {
-                if part + 1 < *parts {
-                    let op = CrossOp::Export { version, to: to.clone(), part: part + 1 };
-                    mover.steps.push_front(Step { cell: cell.clone(), op });
-                }
+                let export = CrossOp::Export { version, to: to.clone(), part: part + 1 };
+                mover.held = (part + 1 < *parts).then(|| Step { cell: cell.clone(), op: export });
                 let op = CrossOp::Import { version, from: cell, part, parts: *parts, data: data.clone() };
-                mover.steps.push_front(Step { cell: to, op });
+                if !self.take_step(now, &mut mover, Step { cell: to, op }) {
+                    return;
+                }
             }
             (CrossOp::Adopt(map), Ok(Reply::Noted)) if map.change().is_none() => {
                 if let Some(own) = self.map() {
@@ -117,7 +131,14 @@ impl UpstreamCore {
             // The next who is told begins anew.
             (_, Ok(_) | Err(_)) => return,
         }
-        self.go_to_next_step(now, mover);
+        // What is under way with a part held back is imported.
+        if mover.under_way.len() < PARTS_AT_ONCE
+            && let Some(export) = mover.held.take()
+            && !self.take_step(now, &mut mover, export)
+        {
+            return;
+        }
+        self.next_step(now, mover);
     }
 }
 

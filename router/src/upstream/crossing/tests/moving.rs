@@ -27,8 +27,23 @@ fn step(played: &mut Played, cell: &str, result: Result<Reply, Error>) -> CrossO
     op
 }
 
+/// The same of the first of those that are under way at that cell.
+fn first_at(played: &mut Played, cell: &str, result: Result<Reply, Error>) -> CrossOp {
+    let mut requests = played.take_all(cell);
+    let first = requests.remove(0);
+    if !requests.is_empty() {
+        played.requests.insert(cell.into(), requests);
+    }
+    played.answer(t(3), cell, &first, result);
+    cross(&first)
+}
+
 fn part(number: u64) -> Result<Reply, Error> {
-    Ok(Reply::Parcel { data: content(number), parts: 2 })
+    part_of(2, number)
+}
+
+fn part_of(parts: u64, number: u64) -> Result<Reply, Error> {
+    Ok(Reply::Parcel { data: content(number), parts })
 }
 
 fn content(number: u64) -> Bytes {
@@ -74,9 +89,9 @@ fn a_move_is_done_step_by_step() {
         "all that are concerned, before it is packed"
     );
     assert_eq!(step(&mut played, "c", NOTED), CrossOp::Pack { version: 2 });
-    assert_eq!(step(&mut played, "c", part(0)), export(0));
-    assert_eq!(step(&mut played, "p", NOTED), import(0));
-    assert_eq!(step(&mut played, "c", part(1)), export(1));
+    assert_eq!(first_at(&mut played, "c", part(0)), export(0));
+    assert_eq!(first_at(&mut played, "c", part(1)), export(1), "while the one before is imported");
+    assert_eq!(first_at(&mut played, "p", NOTED), import(0));
     assert_eq!(step(&mut played, "p", NOTED), import(1));
     assert_eq!(step(&mut played, "h", NOTED), CrossOp::Finish { version: 2 }, "not before all is there");
     read(&mut played, file(&changed()));
@@ -104,11 +119,17 @@ fn an_error_at_any_step_before_the_end_leaves_it_to_the_next() {
         begin(&mut played);
         read(&mut played, file(&changing()));
         for (cell, result) in &good[..fails] {
-            step(&mut played, cell, result.clone());
+            first_at(&mut played, cell, result.clone());
         }
 
-        step(&mut played, good[fails].0, error(ErrorCode::InvalidArgument));
+        first_at(&mut played, good[fails].0, error(ErrorCode::InvalidArgument));
 
+        // What was asked with it is answered to nobody.
+        let others: Vec<_> = played.requests.keys().cloned().collect();
+        assert!(others.len() <= usize::from(fails == 4 || fails == 5), "after step {fails}: {others:?}");
+        for cell in others {
+            first_at(&mut played, &cell, NOTED);
+        }
         assert!(is_at_rest(&played), "after step {fails}: {:?}", played.requests);
         begin(&mut played);
         read(&mut played, file(&changing()));
@@ -126,7 +147,7 @@ fn who_is_at_it_does_not_begin_again() {
     begin(&mut played);
     assert!(played.map_reads.iter().all(|request| request.caches));
     assert_eq!(step(&mut played, "c", NOTED), CrossOp::Pack { version: 2 });
-    assert_eq!(step(&mut played, "c", part(0)), export(0));
+    assert_eq!(step(&mut played, "c", part_of(1, 0)), export(0));
 
     chore(&mut played, t(1), "h", Chore::Announce(3));
     let late = played.take("p");
@@ -138,6 +159,29 @@ fn who_is_at_it_does_not_begin_again() {
     assert_eq!(told.len(), 1, "what came late moves nothing: {:?}", played.requests);
     let first = told.remove(0);
     assert_eq!(step(&mut played, first, NOTED), adopt(&changed()));
+}
+
+#[test]
+fn four_parts_at_most_are_on_their_way_into_a_log() {
+    const PARTS: u64 = 7;
+    let mut played = up_to_pack();
+    step(&mut played, "c", NOTED);
+    for number in 0..4 {
+        assert_eq!(first_at(&mut played, "c", part_of(PARTS, number)), export(number));
+    }
+    assert!(!played.requests.contains_key("c"), "four are being imported");
+    for number in 4..PARTS {
+        let CrossOp::Import { part, .. } = first_at(&mut played, "p", NOTED) else { panic!("an import") };
+        assert_eq!(part, number - 4, "in their order");
+        assert_eq!(first_at(&mut played, "c", part_of(PARTS, number)), export(number));
+        assert!(!played.requests.contains_key("c"));
+    }
+    for number in PARTS - 4..PARTS {
+        assert!(!played.requests.contains_key("h"), "part {number} is not there");
+        let CrossOp::Import { part, .. } = first_at(&mut played, "p", NOTED) else { panic!("an import") };
+        assert_eq!(part, number);
+    }
+    assert_eq!(step(&mut played, "h", NOTED), CrossOp::Finish { version: 2 });
 }
 
 #[test]
