@@ -239,7 +239,7 @@ async fn the_status_shows_every_server(dev: &Dev) {
     let cells = status["cells"].as_array().unwrap();
     assert_eq!(cells.iter().map(|cell| cell["name"].as_str().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
     for cell in cells {
-        assert!(cell["epoch"].as_u64().unwrap() >= 1, "{cell}");
+        assert!(cell["epoch"].as_u64().unwrap() >= 1, "{status}");
         assert!(cell["sessions"].as_u64().unwrap() >= 3, "one for each proxy: {cell}");
         assert!(cell["keepalives_per_s"].is_number(), "{cell}");
         let masters =

@@ -16,6 +16,7 @@ mod carriers;
 mod config;
 mod crossing;
 mod following;
+mod hints;
 mod resting;
 mod route;
 mod slot;
@@ -408,7 +409,10 @@ impl UpstreamCore {
             if over_limit { Err(too_many(self.config.waiting_max)) } else { Ok(index) }
         });
         match index {
-            Ok(index) => self.ask(now, index, asked),
+            Ok(index) => {
+                self.bring_along(now, index, &mut asked);
+                self.ask(now, index, asked);
+            }
             Err(error) => self.fail(asked.ticket, error),
         }
     }

@@ -10,7 +10,7 @@ use crate::exit::{Exit, Failure};
 use crate::format::{print, print_json};
 use gather::{Found, gather};
 use hasp_proto::wire::admin::v1::StatusRequest;
-pub use report::{Cell, Report};
+pub use report::{Cell, Report, Unreachable};
 
 /// Options of `hasp status`.
 #[derive(clap::Args, Debug)]

@@ -1,27 +1,31 @@
 //! What a request means, given the replicated state: an answer, a write for the log, a place in a
 //! queue, or a refusal. And what to say of an outcome. No effects here, only decisions.
 
-use std::time::Duration;
+mod reading;
+mod replies;
+mod sequencers;
 
-use hasp_proto::crossing::{Anchor, CrossOp, Evidence, Need, Root, Vouch};
+use hasp_proto::crossing::{Anchor, CrossOp, Evidence, Need, Vouch};
 use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::event::{EventMask, HandleId};
 use hasp_proto::handle::{HandleBody, HandleToken};
-use hasp_proto::id::{CellName, Claim, Generation, Instance, RequestNumber, SessionId};
-use hasp_proto::item::{ItemKind, ItemKinds};
-use hasp_proto::limits::{CONTENTS_BYTES_MAX, LISTING_BYTES_MAX, LOCK_DELAY_MAX};
+use hasp_proto::id::{Claim, Instance, RequestNumber, SessionId};
+use hasp_proto::limits::{CONTENTS_BYTES_MAX, LOCK_DELAY_MAX};
 use hasp_proto::name::Name;
-use hasp_proto::node::{AclNames, Child, LockMode, NodeKind, Stat};
+use hasp_proto::node::{AclNames, LockMode, NodeKind};
 use hasp_proto::request::{EndCause, Op, Open, Reply, Request, Use};
-use hasp_proto::sequencer::{SequencerBody, SequencerToken};
+use hasp_proto::sequencer::SequencerToken;
 use hasp_proto::server;
 use hasp_proto::stream::Hello;
 use hasp_proto::trace::TraceContext;
 
+pub(super) use self::reading::{Answered, Cachable, Opening, Read};
+pub(super) use self::replies::{lock_reply_of, reply_of};
+use self::sequencers::{guard_of, standing};
 use super::handles::Handles;
 use crate::state::{
-    Access, ClientWrite, Create, Guard, Holder, HolderId, Node, Outcome, Refusal, SessionRecord, State, Who,
-    Write, needs_a_router,
+    Access, ClientWrite, Create, Guard, Holder, HolderId, Node, Refusal, SessionRecord, State, Who, Write,
+    needs_a_router,
 };
 
 /// For whom a request is done, and by which number it is known for P-ONCE.
@@ -141,81 +145,12 @@ pub(super) enum Decision {
     Claim,
 }
 
-/// Something that the state answers.
-#[derive(Clone, Debug)]
-pub(super) enum Read {
-    Open(Opening),
-    Contents(Name, Instance),
-    Stat(Name, Instance),
-    Children(Name, Instance),
-    Sequencer(Name, HolderId),
-    SequencerStands(Guard),
-    Refresh(HandleBody),
-    /// A directory, for the cell of its children.
-    Root(Name),
-    /// The file of an ACL, for a router.
-    Acl(Name),
-    /// The partition map, for a router.
-    Map,
-    /// A part of what moves to another cell.
-    Parcel {
-        version: u64,
-        to: CellName,
-        part: u64,
-    },
-    /// The children of a directory whose node another cell holds, which has these ACL names; none if no child was ever
-    /// made here.
-    RootChildren {
-        name: Name,
-        acls: AclNames,
-        is_known: bool,
-    },
-}
-
-/// An `Open` of a node that exists, or need not.
-#[derive(Clone, Debug)]
-pub(super) struct Opening {
-    pub(super) name: Name,
-    r#use: Use,
-    lock_delay: Duration,
-    events: EventMask,
-}
-
-impl Opening {
-    fn of(open: &Open) -> Self {
-        let Open { name, r#use, lock_delay, events, .. } = open;
-        Self { name: name.clone(), r#use: *r#use, lock_delay: *lock_delay, events: *events }
-    }
-}
-
 /// A directory whose node another cell holds, as a client that may read it sees it.
 struct RootSeen {
     name: Name,
     acls: AclNames,
     /// Children may have been made here.
     is_known: bool,
-}
-
-/// What came of a read, and what may be cached of it.
-#[derive(Clone, Debug)]
-pub(super) struct Answered {
-    pub(super) result: Result<Reply, Error>,
-    pub(super) cachable: Option<Cachable>,
-}
-
-/// What an answer shows of a node.
-#[derive(Clone, Debug)]
-pub(super) struct Cachable {
-    pub(super) name: Name,
-    pub(super) kinds: ItemKinds,
-    /// The ACL that let it be read.
-    pub(super) acl: Option<String>,
-}
-
-impl From<Result<Reply, Error>> for Answered {
-    fn from(result: Result<Reply, Error>) -> Self {
-        Self { result, cachable: None }
-    }
 }
 
 /// A request for a lock, with a handle that was verified.
@@ -526,141 +461,6 @@ impl Asking<'_> {
     }
 }
 
-impl Read {
-    /// The answer, from the state as it is.
-    pub(super) fn answer(self, state: &State, actor: &Actor) -> Answered {
-        match self {
-            Self::Open(opening) => {
-                let Some(node) = state.node(&opening.name) else {
-                    let error = ErrorCode::NotFound.because(opening.name.to_string());
-                    let kinds = ItemKinds::of([ItemKind::Absence]);
-                    let cachable = Some(Cachable { name: opening.name, kinds, acl: None });
-                    return Answered { result: Err(error), cachable };
-                };
-                let may_read = state.check_access(&opening.name, actor.who(), Access::Read).is_ok();
-                let cachable = may_read.then(|| of_node(&opening.name, node));
-                Answered { result: Ok(opened(state, actor, opening, node.stat(), false)), cachable }
-            }
-            Self::Contents(name, instance) => read_node(state, &name, instance, |node| {
-                Ok(Reply::Contents { contents: node.contents.clone(), stat: node.stat() })
-            }),
-            Self::Stat(name, instance) => {
-                read_node(state, &name, instance, |node| Ok(Reply::Stat(node.stat())))
-            }
-            Self::Refresh(body) => {
-                read_node(state, &body.name, body.instance, |node| Ok(Reply::Stat(node.stat())))
-            }
-            Self::Children(name, instance) => listing(state, name, instance),
-            Self::Root(name) => described(state, name).into(),
-            Self::Acl(file) => file_of(state, file),
-            Self::Map => match state.map_file().cloned() {
-                Some(file) => file_of(state, file),
-                None => Err(ErrorCode::Unavailable.because("the cell has not begun")).into(),
-            },
-            Self::Parcel { version, to, part } => {
-                let exported = state.export(version, &to, part);
-                exported.map(|(data, parts)| Reply::Parcel { data, parts }).into()
-            }
-            Self::RootChildren { name, acls, is_known } => root_listing(state, name, acls, is_known),
-            Self::Sequencer(name, holder) => sequencer(state, &name, holder).into(),
-            Self::SequencerStands(guard) => if state.sequencer_stands(&guard) {
-                Ok(Reply::SequencerStands)
-            } else {
-                Err(does_not_stand(&guard))
-            }
-            .into(),
-        }
-    }
-}
-
-fn of_node(name: &Name, node: &Node) -> Cachable {
-    let kinds = ItemKinds::of([ItemKind::Data, ItemKind::Lock]);
-    Cachable { name: name.clone(), kinds, acl: Some(node.acls.read.clone()) }
-}
-
-fn read_node(
-    state: &State,
-    name: &Name,
-    instance: Instance,
-    read: impl FnOnce(&Node) -> Result<Reply, Error>,
-) -> Answered {
-    match same_instance(state, name, instance) {
-        Ok(node) => Answered { result: read(node), cachable: Some(of_node(name, node)) },
-        Err(error) => Err(error).into(),
-    }
-}
-
-fn listing(state: &State, name: Name, instance: Instance) -> Answered {
-    let directory = match same_instance(state, &name, instance) {
-        Ok(node) => node,
-        Err(error) => return Err(error).into(),
-    };
-    let acls = (*directory.acls).clone();
-    listed(name.clone(), children(state, &name), acls)
-}
-
-fn children(state: &State, directory: &Name) -> Vec<Child> {
-    let child = |(name, node): (&Name, &Node)| Child {
-        component: name.component().to_owned(),
-        stat: Stat { lock_generation: Generation(0), ..node.stat() },
-    };
-    state.children(directory).map(child).collect()
-}
-
-fn listed(name: Name, children: Vec<Child>, acls: AclNames) -> Answered {
-    let acl = Some(acls.read.clone());
-    match check_listing(&name, Reply::Children { children, acls }) {
-        Ok(reply) => {
-            let kinds = ItemKinds::of([ItemKind::Listing]);
-            Answered { result: Ok(reply), cachable: Some(Cachable { name, kinds, acl }) }
-        }
-        Err(error) => Err(error).into(),
-    }
-}
-
-/// Of a directory of which nothing is known here there is nothing that could be invalidated either.
-fn root_listing(state: &State, name: Name, acls: AclNames, is_known: bool) -> Answered {
-    if is_known {
-        let children = children(state, &name);
-        return listed(name, children, acls);
-    }
-    Ok(Reply::Children { children: Vec::new(), acls }).into()
-}
-
-fn described(state: &State, name: Name) -> Result<Reply, Error> {
-    let node = state.node(&name).ok_or_else(|| ErrorCode::NotFound.because(name.to_string()))?;
-    if node.kind == NodeKind::File {
-        return Err(ErrorCode::NotADirectory.because(format!("{name} is a file")));
-    }
-    let (instance, acls, acl_generation) = (node.instance, (*node.acls).clone(), node.acl_generation);
-    Ok(Reply::Root(Root { name, instance, acls, acl_generation, as_of: state.position() }))
-}
-
-/// Routers read ACLs and the map whoever may: they are trusted with them (`route-5`).
-fn file_of(state: &State, file: Name) -> Answered {
-    let (result, kind) = match state.node(&file) {
-        Some(node) => {
-            (Ok(Reply::Contents { contents: node.contents.clone(), stat: node.stat() }), ItemKind::Data)
-        }
-        None => (Err(ErrorCode::NotFound.because(file.to_string())), ItemKind::Absence),
-    };
-    let kinds = ItemKinds::of([kind]);
-    Answered { result, cachable: Some(Cachable { name: file, kinds, acl: None }) }
-}
-
-fn sequencer(state: &State, name: &Name, holder: HolderId) -> Result<Reply, Error> {
-    let not_held = || ErrorCode::LockNotHeld.because("this handle does not hold the lock");
-    let node = state.node(name).filter(|node| node.lock.is_held_by(holder)).ok_or_else(not_held)?;
-    let genesis = state.genesis().expect("a cell that serves has begun");
-    Ok(Reply::Sequencer(genesis.handle_key.seal_sequencer(&SequencerBody {
-        cell: genesis.cell.clone(),
-        name: name.clone(),
-        instance: node.instance,
-        mode: node.lock.mode().ok_or_else(not_held)?,
-        lock_generation: node.lock_generation,
-    })))
-}
-
 /// That a node of that name would be here, of which somebody shows something that another cell may have made.
 fn check_is_here(state: &State, name: &Name) -> Result<(), Refusal> {
     match state.check_cell(name) {
@@ -668,109 +468,6 @@ fn check_is_here(state: &State, name: &Name) -> Result<(), Refusal> {
         Err(Refusal::Error(error)) if error.code == ErrorCode::NotFound => Ok(()),
         checked => checked,
     }
-}
-
-/// What a sequencer of this cell says.
-fn guard_of(state: &State, token: &SequencerToken) -> Result<Guard, Refusal> {
-    let Some(body) = state.open_sequencer(token) else {
-        // Of a lock that is on its way here, or was never here, nothing can be said.
-        if let Ok(claimed) = token.claimed_body() {
-            check_is_here(state, &claimed.name)?;
-        }
-        return Err(ErrorCode::SequencerInvalid.because("not a sequencer of this cell").into());
-    };
-    let SequencerBody { cell: _, name, instance, mode, lock_generation } = body;
-    state.check_cell(&name)?;
-    Ok(Guard { name, instance, mode, lock_generation })
-}
-
-/// A sequencer of this cell whose acquisition stands.
-fn standing(state: &State, token: &SequencerToken) -> Result<Guard, Refusal> {
-    let guard = guard_of(state, token)?;
-    if state.sequencer_stands(&guard) { Ok(guard) } else { Err(does_not_stand(&guard).into()) }
-}
-
-fn does_not_stand(guard: &Guard) -> Error {
-    let Guard { name, lock_generation, .. } = guard;
-    let detail = format!("acquisition {lock_generation} of {name} does not stand any more");
-    ErrorCode::SequencerInvalid.because(detail)
-}
-
-/// What to tell the client of an outcome of its request.
-pub(super) fn reply_of(
-    state: &State,
-    actor: &Actor,
-    op: &Op,
-    outcome: Outcome,
-    anchor: Anchor,
-) -> Result<Reply, Error> {
-    match outcome {
-        Outcome::Needs(need) => actor.told_to_bring(need, anchor),
-        Outcome::Created { created, stat } => {
-            let Op::Open(open) = op else { return Err(other_request(actor)) };
-            Ok(opened(state, actor, Opening::of(open), *stat, created))
-        }
-        Outcome::Written { content_generation, previous_generation } => {
-            Ok(Reply::Written { content_generation, previous_generation })
-        }
-        Outcome::AclSet { acl_generation } => Ok(Reply::AclSet { acl_generation }),
-        Outcome::Deleted => Ok(Reply::Deleted),
-        Outcome::Acquired { .. } | Outcome::LockHeld | Outcome::LockDelayed { .. } => {
-            lock_reply_of(actor, outcome, anchor)
-        }
-        Outcome::Released => Ok(Reply::Released),
-        Outcome::Closed => Ok(Reply::Closed),
-        Outcome::Failed(error) => Err(error),
-        Outcome::Rejected(_) => Err(ErrorCode::Unavailable.because("the master changed")),
-        Outcome::EpochBegun(_)
-        | Outcome::SessionCreated { .. }
-        | Outcome::SessionEnded { .. }
-        | Outcome::ClientEnded { .. }
-        | Outcome::Reaped { .. }
-        | Outcome::ChecksumTaken { .. }
-        | Outcome::Diverged { .. }
-        | Outcome::Sealed(_)
-        | Outcome::Noted => Err(other_request(actor)),
-    }
-}
-
-/// What to tell a client of its try for a lock.
-pub(super) fn lock_reply_of(actor: &Actor, outcome: Outcome, anchor: Anchor) -> Result<Reply, Error> {
-    match outcome {
-        Outcome::Needs(need) => actor.told_to_bring(need, anchor),
-        Outcome::Acquired { lock_generation, .. } => Ok(Reply::Acquired { lock_generation }),
-        Outcome::LockHeld => Err(ErrorCode::LockHeld.because("somebody else holds the lock")),
-        Outcome::LockDelayed { longest } => {
-            Err(ErrorCode::LockDelayed { retry_after: longest }.because("the lock's last holder failed"))
-        }
-        Outcome::Failed(error) => Err(error),
-        other => Err(ErrorCode::InvalidArgument
-            .because(format!("the request's number was used for another: {other:?}"))),
-    }
-}
-
-/// A number must not be used for two requests; a client that does gets no answer to the second.
-fn other_request(actor: &Actor) -> Error {
-    ErrorCode::InvalidArgument
-        .because(format!("request number {} was used for another request", actor.number))
-}
-
-fn opened(state: &State, actor: &Actor, opening: Opening, stat: Stat, created: bool) -> Reply {
-    let genesis = state.genesis().expect("a cell that serves has begun");
-    let handle = genesis.handle_key.seal(&HandleBody {
-        cell: genesis.cell.clone(),
-        name: opening.name,
-        instance: stat.instance,
-        kind: stat.kind,
-        r#use: opening.r#use,
-        session: actor.client,
-        opened_by: actor.number,
-        epoch: state.epoch(),
-        lock_delay: opening.lock_delay,
-        events: opening.events,
-        ephemeral: stat.ephemeral,
-    });
-    Reply::Opened { handle, created, stat }
 }
 
 /// What a handle of this use needs to be opened.
@@ -787,17 +484,6 @@ fn same_instance<'a>(state: &'a State, name: &Name, instance: Instance) -> Resul
         .node(name)
         .filter(|node| node.instance == instance)
         .ok_or_else(|| ErrorCode::StaleHandle.because(format!("{name} was deleted")))
-}
-
-/// A listing must fit into one message.
-fn check_listing(name: &Name, listing: Reply) -> Result<Reply, Error> {
-    let bytes = listing.weight();
-    if bytes > LISTING_BYTES_MAX {
-        let detail =
-            format!("the listing of {name} has about {bytes} bytes, the limit is {LISTING_BYTES_MAX}");
-        return Err(ErrorCode::TooLarge.because(detail));
-    }
-    Ok(listing)
 }
 
 fn check_length(length: usize) -> Result<(), Error> {

@@ -19,6 +19,7 @@ use super::connect::{Link, Peers};
 use super::gate::{Gate, Standing};
 use super::identity::{Home, Identity};
 use super::machine::Machine;
+use super::service::is_initialised;
 use super::types::{LogId, Types};
 use super::wire::{self, pb};
 
@@ -71,7 +72,7 @@ impl<M: Machine> Joining<M> {
     }
 
     async fn look_for_cell(&self) -> Result<(), String> {
-        if self.is_initialised() {
+        if is_initialised(&self.raft) {
             self.gate.become_member();
             return Ok(());
         }
@@ -82,12 +83,6 @@ impl<M: Machine> Joining<M> {
             }
             Found::NoCell | Found::Unclear => Ok(()),
         }
-    }
-
-    fn is_initialised(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.last_log_index.is_some() || metrics.vote.leader_id.term > 0
     }
 
     async fn ask_all(&self) -> Result<Found, String> {

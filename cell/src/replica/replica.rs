@@ -235,7 +235,9 @@ impl<M: Machine> Replica<M> {
 
     /// Where the replica stands, for operators and tests.
     pub fn status(&self) -> ReplicaStatus {
-        ReplicaStatus::new(&self.metrics.borrow_watched(), self.applied.log_id(), self.service.standing())
+        // Before the metrics are borrowed: who borrows them twice waits for ever for a writer who waits in between.
+        let (applied, standing) = (self.applied.log_id(), self.service.standing());
+        ReplicaStatus::new(&self.metrics.borrow_watched(), applied, standing)
     }
 
     /// The followers that could take over at once: they answer, and do not hold their vote after a start. The one that

@@ -73,6 +73,13 @@ impl<M: Machine> Service<M> {
     }
 }
 
+/// Whether a replica has an entry or a vote.
+pub(super) fn is_initialised<M: Machine>(raft: &Raft<Types, Applier<M>>) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.last_log_index.is_some() || metrics.vote.leader_id.term > 0
+}
+
 /// What openraft refuses with when it has stopped.
 fn stopped(fatal: impl std::fmt::Display) -> Status {
     Status::unavailable(format!("raft has stopped: {fatal}"))
@@ -94,12 +101,8 @@ impl<M: Machine> Inner<M> {
 
     /// A replica that was founded becomes a member with its first entry or vote.
     fn standing(&self) -> Standing {
-        let standing = self.gate.standing();
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let initialised = metrics.last_log_index.is_some() || metrics.vote.leader_id.term > 0;
-        match standing {
-            Standing::Founder if initialised => {
+        match self.gate.standing() {
+            Standing::Founder if is_initialised(&self.raft) => {
                 self.gate.become_member();
                 Standing::Member
             }

@@ -6,6 +6,7 @@ mod leading;
 mod partitions;
 mod rebuilding;
 mod snapshots;
+mod standing;
 mod swarm;
 mod votes;
 mod world;

@@ -35,6 +35,7 @@ use hasp_proto::time::Time;
 
 use super::acls::Acls;
 use super::carriers::Carriers;
+use super::hints::Hints;
 use super::vouching::Vouching;
 use super::{Asked, Output, Place, Ticket, UpstreamCore, over};
 use chores::Duty;
@@ -60,6 +61,8 @@ pub(super) struct Crossings {
     acls: Acls,
     carriers: Carriers,
     vouching: Vouching,
+    /// By what cells have asked for.
+    hints: Hints,
     /// Slots whose cells can tell us what was left behind.
     offers: BTreeSet<usize>,
     /// Those that are to be asked again then.
@@ -433,6 +436,7 @@ impl UpstreamCore {
         match need {
             Need::Acl(acl) => {
                 asked.progress.acls.insert(acl.clone());
+                self.crossings.hints.learn(slot, &asked.ask.op, &acl);
                 self.get_acl(now, slot, asked, acl);
             }
             Need::Root(name) => {

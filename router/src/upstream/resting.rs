@@ -51,7 +51,9 @@ impl UpstreamCore {
         let slot = &mut self.slots[index];
         slot.is_resting = false;
         slot.forget();
-        for asked in std::mem::take(&mut slot.held_back) {
+        for mut asked in std::mem::take(&mut slot.held_back) {
+            // What was known when it came may not hold any more.
+            self.bring_along(now, index, &mut asked);
             self.ask(now, index, asked);
         }
     }

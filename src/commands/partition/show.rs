@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::load::{Hot, Loads, RuleLoad, hottest_rows};
 use super::{journey, map_now, tree};
-use crate::commands::status::{self, Report};
+use crate::commands::status::{self, Report, Unreachable};
 use crate::context::{ConnectArgs, Context};
 use crate::exit::{Exit, Failure};
 use crate::format::{columns, print, print_json};
@@ -31,6 +31,8 @@ struct Shown {
     load: Vec<RuleLoad>,
     /// The directories of which most is asked.
     hottest: Vec<Hot>,
+    /// Why something may be missing above.
+    unreachable: Vec<Unreachable>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,6 +99,7 @@ impl Shown {
                 .collect(),
             load: loads.rules(map),
             hottest: loads.hottest(),
+            unreachable: report.unreachable().to_vec(),
         }
     }
 
@@ -109,8 +112,9 @@ impl Shown {
             [] => String::new(),
             hottest => format!("\n{}", columns(&hottest_rows(hottest))),
         };
+        let silent: String = self.unreachable.iter().map(|server| format!("\n{server}\n")).collect();
         format!(
-            "partition map of /ls/{namespace}, version {version}\n\n{}{}\n{}{hottest}",
+            "partition map of /ls/{namespace}, version {version}\n\n{}{}\n{}{hottest}{silent}",
             tree::draw(map, |prefix, cell| loads.row(prefix, cell)),
             map.change().map(|change| next_line(map, change)).unwrap_or_default(),
             columns(&cells)
@@ -178,7 +182,7 @@ mod tests {
             directories: vec![directory("/ls/dev/d", 2.0), directory("/ls/dev/e", 0.0)],
             ..Load::default()
         };
-        Report::of_master("a", "h:1", 12, 3, load)
+        Report::of_master("a", "h:1", 12, 3, load).without("h:2", "refused")
     }
 
     fn shown_of(map: &PartitionMap) -> (Shown, String) {
@@ -217,6 +221,8 @@ b     none    -      -
 
 HOTTEST    CELL  NODES  BYTES  READS/S  WRITES/S
 /ls/dev/d  a     3      30     2.0      0.0
+
+h:2 does not answer: refused
 ";
         assert_eq!(shown_of(&map()).1, expected);
     }
@@ -249,6 +255,8 @@ b     none    -      -
 
 HOTTEST    CELL  NODES  BYTES  READS/S  WRITES/S
 /ls/dev/d  a     3      30     2.0      0.0
+
+h:2 does not answer: refused
 ";
         assert_eq!(shown_changing("/ls/dev/jobs", &["a"]).1, expected);
     }
@@ -291,6 +299,7 @@ HOTTEST    CELL  NODES  BYTES  READS/S  WRITES/S
                 {"directory": "/ls/dev/d", "cell": "a", "nodes": 3, "bytes": 30, "reads_per_s": 2.0,
                  "writes_per_s": 0.0},
             ],
+            "unreachable": [{"address": "h:2", "why": "refused"}],
         });
         assert_eq!(serde_json::to_value(shown_of(&map()).0).expect("plain"), expected);
     }

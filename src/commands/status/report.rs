@@ -1,7 +1,7 @@
 //! The answers of many servers, put together by cell and shown.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use comfy_table::{Table, presets};
 use hasp_proto::wire::admin::v1::status_reply::Server;
@@ -59,8 +59,9 @@ struct Host {
     keepalives_per_s: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
-struct Unreachable {
+/// A server that somebody names and that does not answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unreachable {
     address: String,
     why: String,
 }
@@ -109,14 +110,19 @@ impl Report {
         self.cells.iter().find(|cell| cell.name == name)
     }
 
+    /// Who does not answer, by address.
+    pub fn unreachable(&self) -> &[Unreachable] {
+        &self.unreachable
+    }
+
     /// For people.
     pub fn tables(&self) -> String {
         let mut text = self.cell_table().to_string() + "\n\n" + &self.replica_table().to_string() + "\n";
         if !self.proxies.is_empty() {
             let _ = write!(text, "\n{}\n", self.proxy_table());
         }
-        for Unreachable { address, why } in &self.unreachable {
-            let _ = write!(text, "\n{address} does not answer: {why}");
+        for server in &self.unreachable {
+            let _ = write!(text, "\n{server}");
         }
         text.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
     }
@@ -164,6 +170,12 @@ impl Report {
             ]);
         }
         table
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} does not answer: {}", self.address, self.why)
     }
 }
 
@@ -238,6 +250,13 @@ fn or_dash(value: Option<impl ToString>) -> String {
 
 #[cfg(test)]
 impl Report {
+    /// And of one server that does not answer.
+    #[must_use]
+    pub fn without(mut self, address: &str, why: &str) -> Self {
+        self.unreachable.push(Unreachable { address: address.to_owned(), why: why.to_owned() });
+        self
+    }
+
     /// Of one cell, whose master says this.
     pub fn of_master(name: &str, address: &str, nodes: u64, sessions: u64, load: Load) -> Self {
         let (name, master) = (name.to_owned(), Some(address.to_owned()));

@@ -96,20 +96,38 @@ impl UpstreamCore {
         }
     }
 
+    /// Gives a request along what is known of the ACLs that the cell is likely to ask for.
+    pub(in crate::upstream) fn bring_along(&mut self, now: Time, slot: usize, asked: &mut Asked) {
+        if self.crossings.home.is_none_or(|home| home == slot) || asked.ask.on_behalf.is_none() {
+            return;
+        }
+        let likely = self.crossings.hints.of(slot, &asked.ask.op);
+        asked.progress.acls.extend(likely);
+        self.vouch_for(now, slot, asked);
+    }
+
     /// Asks a request again, with what is known by now.
     pub(super) fn ask_again(&mut self, now: Time, slot: usize, mut asked: Asked) {
-        asked.drop_memberships();
-        let end = self.home_end(now).unwrap_or(now);
-        // Without one the cell will ask for the ACLs again, and tell us its time.
-        if let Some(vouch) = self.crossings.vouching.vouch(now, slot, end) {
-            let memberships = self.memberships(&asked);
-            if let Some(evidence) = asked.evidence().filter(|_| !memberships.is_empty()) {
-                evidence.memberships = memberships;
-                evidence.vouch = Some(vouch);
-            }
-        }
+        self.vouch_for(now, slot, &mut asked);
         asked.progress.denied = None;
         self.ask(now, slot, asked);
+    }
+
+    /// Puts into a request what is known of its ACLs, and nothing else.
+    fn vouch_for(&self, now: Time, slot: usize, asked: &mut Asked) {
+        asked.drop_memberships();
+        let memberships = self.memberships(asked);
+        if memberships.is_empty() {
+            return;
+        }
+        // Without one the cell will ask for the ACLs again, and tell us its time.
+        let end = self.home_end(now).unwrap_or(now);
+        if let Some(vouch) = self.crossings.vouching.vouch(now, slot, end)
+            && let Some(evidence) = asked.evidence()
+        {
+            evidence.memberships = memberships;
+            evidence.vouch = Some(vouch);
+        }
     }
 
     /// What is known of the ACLs that the cell asked for.

@@ -1,6 +1,7 @@
 //! What cells are told of ACLs, and for how long it holds.
 
 use hasp_proto::crossing::{Membership, Vouch};
+use hasp_proto::node::LockMode;
 
 use super::*;
 
@@ -54,6 +55,38 @@ fn one_fetch_does_for_a_thousand_requests_and_what_is_kept_for_those_after() {
     played.reply(t(3), "c", needs_acl("ops"));
     assert_eq!(evidence(&played.take("c")).is_member("ops"), Some(true));
     played.assert_nothing_asked();
+}
+
+#[test]
+fn what_lies_beside_it_brings_the_same_acl_along() {
+    let mut played = Played::new();
+    let (_, first) = played.carrying(t(0), open(), "ops");
+    let beside = |file: &str| Op::Open(Open::existing(name(&format!("/ls/dev/p/d/{file}")), Use::Read));
+
+    played.submit(t(1), beside("g"));
+    let second = played.take("c");
+    assert_eq!(evidence(&second), evidence(&first), "the word that counts from the same moment");
+    // It is carried like what was asked for.
+    let news = played.tell_changed(t(2), &["/ls/dev/acl/ops"]);
+    played.acknowledge(t(2), news);
+    played.answer(t(3), "c", &first, error(ErrorCode::NotFound));
+    assert_eq!(played.acknowledged, []);
+    played.answer(t(4), "c", &second, error(ErrorCode::NotFound));
+    assert_eq!(played.acknowledged.len(), 1);
+
+    played.submit(t(5), beside("h"));
+    assert_eq!(evidence(&played.take("c")), Evidence::default(), "nothing is known of it any more");
+}
+
+#[test]
+fn a_wait_for_a_lock_brings_nothing_along_that_the_cell_did_not_ask_for() {
+    let mut played = Played::new();
+    let file = handle("c", "/ls/dev/p/d/f", NodeKind::File);
+    played.carrying(t(0), Op::Acquire(file.clone(), LockMode::Shared), "ops");
+
+    played.submit(t(1), Op::Acquire(file, LockMode::Shared));
+
+    assert_eq!(evidence(&played.take("c")), Evidence::default());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Any order of answers, news, losses and cancellations: every request is answered once, and the home cell does not hear
 //! that an ACL is forgotten while a request that may still be done carries it.
 
-use hasp_proto::crossing::{Root, SealTicket};
+use hasp_proto::crossing::{Root, SealTicket, Vouch};
 use hasp_proto::node::LockMode;
 
 use super::*;
@@ -22,8 +22,8 @@ struct Run {
     /// News that the home cell waits to be acknowledged: by sequence, what must be over before.
     owed: BTreeMap<Sequence, Vec<(String, RequestNumber)>>,
     pending: Vec<NewsId>,
-    /// By the home cell's grants; never too early.
-    lease_end: Time,
+    /// When each cell named a moment of its clock first.
+    anchors: BTreeMap<(String, Time), Time>,
 }
 
 impl Run {
@@ -122,7 +122,6 @@ impl Run {
                 for cell in ["c", "h", "p"] {
                     self.played.extend(now, cell);
                 }
-                self.lease_end = now + Duration::from_secs(12);
             }
         }
         self.look();
@@ -139,6 +138,9 @@ impl Run {
         let index = usize::try_from(self.draw(count)).expect("few");
         let request = self.open.get_mut(cell).expect("listed").remove(index);
         let reply = self.reply(&request);
+        if let Ok(Reply::Needs(_, anchor) | Reply::Anchored(anchor)) = &reply {
+            self.anchors.entry((cell.clone(), anchor.at)).or_insert(self.now);
+        }
         let caches = if self.draw(3) > 0 { data() } else { ItemKinds::NONE };
         self.carried.remove(&(cell.clone(), request.number));
         if self.draw(8) == 0 {
@@ -168,6 +170,8 @@ impl Run {
         let cell = ["c", "h", "p"][usize::try_from(self.draw(3)).expect("few")];
         self.open.remove(cell);
         self.carried.retain(|(at, _), _| at != cell);
+        // The next session counts its requests from the beginning.
+        self.owed.values_mut().for_each(|owed| owed.retain(|(at, _)| at != cell));
         if cell == "h" {
             (self.owed, self.pending) = Default::default();
         }
@@ -180,13 +184,15 @@ impl Run {
             for request in requests {
                 let told = request.on_behalf.as_ref().map(|_| evidence(&request)).unwrap_or_default();
                 assert_eq!(told.vouch.is_some(), !told.memberships.is_empty());
-                if !told.memberships.is_empty() {
+                let until = |vouch: &Vouch| self.anchors[&(cell.clone(), vouch.anchor.at)] + vouch.lasts;
+                if let Some(vouch) = &told.vouch {
                     let acls = told.memberships.iter().map(|it| it.acl.clone()).collect();
-                    self.carried.insert((cell.clone(), request.number), (self.lease_end, acls));
+                    self.carried.insert((cell.clone(), request.number), (until(vouch), acls));
                 }
-                if let Op::Cross(CrossOp::Vouch(Some(_))) = &request.op {
+                if let Op::Cross(CrossOp::Vouch(Some(vouch))) = &request.op {
+                    let longer = until(vouch);
                     let at_cell = self.carried.iter_mut().filter(|((at, _), _)| *at == cell);
-                    at_cell.for_each(|(_, (until, _))| *until = self.lease_end);
+                    at_cell.for_each(|(_, (until, _))| *until = longer.max(*until));
                 }
                 self.open.entry(cell.clone()).or_default().push(request);
             }
@@ -194,8 +200,7 @@ impl Run {
         for (_, sequence) in std::mem::take(&mut self.played.acknowledged) {
             for key in self.owed.remove(&sequence).unwrap_or_default() {
                 let still = self.carried.get(&key);
-                // The bound that is kept off ends is not known here.
-                let is_over = |(until, _): &Carried| *until <= self.now + Duration::from_secs(1);
+                let is_over = |(until, _): &Carried| *until <= self.now;
                 assert!(still.is_none_or(is_over), "{key:?} may be done still: {still:?} at {:?}", self.now);
             }
         }
@@ -212,7 +217,7 @@ fn run(seed: u64) -> (usize, usize) {
         carried: BTreeMap::new(),
         owed: BTreeMap::new(),
         pending: Vec::new(),
-        lease_end: t(12_000),
+        anchors: BTreeMap::new(),
     };
     for _ in 0..400 {
         run.step();

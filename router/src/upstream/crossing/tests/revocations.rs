@@ -59,8 +59,9 @@ fn what_a_request_carried_before_is_looked_up_anew_each_time() {
 
     let again = played.take("c");
     assert_eq!((evidence(&again).is_member("ops"), evidence(&again).is_member("dev")), (None, Some(true)));
-    // The cell is behind the map: it is asked again after a pause, which may be too long.
+    // The cell is behind the map: it is asked again after a pause, in which things change.
     played.answer(t(3), "c", &again, error(ErrorCode::WrongCell { map_version: 2 }));
+    played.tell_changed(t(50), &["/ls/dev/acl/dev"]);
     played.wait_until(t(103));
 
     assert_eq!(evidence(&played.take("c")), Evidence::default());
