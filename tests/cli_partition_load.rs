@@ -20,7 +20,7 @@ async fn a_hot_directory_is_shown_and_goes_to_the_other_cell() {
     let dev = Dev::start(&["--cells", "2", "--replicas", "1", "--proxies", "1"]).await;
     dev.run(&format!("mkdir -p {HOT}")).await.ok();
     dev.run(&format!("mkdir -p {WARM}/more/deep")).await.ok();
-    let idle = dev.run("partition rebalance --min-load 1000000 --principal admin").await.text();
+    let idle = dev.run("partition rebalance --measure 0 --min-load 1000000 --principal admin").await.text();
     assert!(idle.starts_with("nothing worth moving: the most loaded cell is a with "), "{idle}");
     assert!(idle.lines().next().unwrap().ends_with(", less than 1000000"), "{idle}");
 
@@ -82,21 +82,21 @@ async fn it_is_shown(dev: &Dev) {
 async fn it_is_proposed(dev: &Dev) -> Value {
     for _ in 0..LOOKS_MAX {
         put_some(dev).await;
-        let plan = dev.run("partition rebalance --min-load 0 --json").await.json();
+        let plan = dev.run("partition rebalance --measure 0 --min-load 0 --json").await.json();
         let command = format!("hasp partition split {HOT} --to b");
         if plan["state"] == "proposed" && plan["proposals"][0]["command"] == command {
-            println!("{}", dev.run("partition rebalance --min-load 0").await.text());
+            println!("{}", dev.run("partition rebalance --measure 0 --min-load 0").await.text());
             assert!(plan["cells"][0]["load"].as_f64() > plan["cells"][0]["expected"].as_f64(), "{plan}");
             return plan["proposals"][0].clone();
         }
     }
-    panic!("it is never proposed: {}", dev.run("partition rebalance --min-load 0").await.text());
+    panic!("it is never proposed: {}", dev.run("partition rebalance --measure 0 --min-load 0").await.text());
 }
 
 async fn not_everybody_may(dev: &Dev) {
     for _ in 0..LOOKS_MAX {
         put_some(dev).await;
-        let ran = dev.run("partition rebalance --apply --min-load 0 --json").await;
+        let ran = dev.run("partition rebalance --measure 0 --apply --min-load 0 --json").await;
         if ran.code != 0 {
             assert!(ran.stderr().contains("change 1 of "), "{ran:?}");
             return ran.refused("PermissionDenied");
@@ -108,7 +108,10 @@ async fn not_everybody_may(dev: &Dev) {
 async fn it_is_done(dev: &Dev) {
     for _ in 0..LOOKS_MAX {
         put_some(dev).await;
-        let done = dev.run("partition rebalance --min-load 0 --apply --json --principal admin").await.json();
+        let done = dev
+            .run("partition rebalance --measure 0 --min-load 0 --apply --json --principal admin")
+            .await
+            .json();
         if done["state"] == "done" {
             assert_eq!(done["proposals"][0]["version"], 3, "{done}");
             return;

@@ -356,6 +356,7 @@ impl MasterCore {
             return self.begin_epoch();
         }
         self.phase = Phase::Serving;
+        self.load = Load::since(now);
         self.told_up_to = self.state.index();
         let genesis = self.state.genesis().expect("an epoch that began has a genesis");
         let key = genesis.handle_key.clone();

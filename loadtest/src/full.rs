@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! swarm ── plan      what kind of world, drawn from the seed
+//!   ├─ layout        which machines, and which cell has what
 //!   ├─ world         machines, their disks, the network between them
 //!   ├─ faults        what goes wrong, and how it is mended
 //!   ├─ users         what applications do; they note all of it in the journal
@@ -16,7 +17,9 @@ pub mod clients;
 pub mod faults;
 pub mod history;
 pub mod journal;
+pub mod layout;
 pub mod lives;
+mod machines;
 pub mod plan;
 pub mod swarm;
 pub mod telling;

@@ -141,6 +141,12 @@ impl Op {
         matches!(self, Self::EndClient(_) | Self::Settle(_) | Self::Claim | Self::Cross(_))
     }
 
+    /// Whether it opens a name relative to the directory of that name.
+    pub fn is_relative_to(&self, directory: &Name) -> bool {
+        let Self::Open(Open { relative_to: Some(token), .. }) = self else { return false };
+        token.claimed_body().is_some_and(|claimed| claimed.name == *directory)
+    }
+
     /// The handle it works on, if it does.
     pub fn handle(&self) -> Option<&HandleToken> {
         match self {

@@ -159,7 +159,7 @@ impl MasterCore {
         let map = self.state.map();
         if !before.rules().eq(map.rules()) || !before.rings().eq(map.rings()) {
             // What was measured is of a directory that is another cell's, or lacks what was asked of that.
-            self.load = Load::default();
+            self.load = Load::since(now);
         }
         let told = self.subscriptions.forget_names(|name| before.has_moved(name, map));
         // Routers see to it that their clients are told by the other cell. Others show their handles again, and hear that this

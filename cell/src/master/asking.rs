@@ -241,7 +241,8 @@ impl MasterCore {
         if let (Op::Open(open), Some(instance)) = (&request.op, opened)
             && self.state.check_cell(&open.name).is_ok()
         {
-            self.tell_if_gone(&open.name, instance);
+            let handle = HandleId { session: actor.client, opened_by: actor.number };
+            self.tell_if_gone(handle, &open.name, instance);
         }
     }
 

@@ -41,11 +41,15 @@ pub struct Measured {
     pub directories: BTreeMap<Name, Rates>,
     /// Directories that are not counted one by one.
     pub others: Rates,
+    /// For how long anything was counted, up to what rates are averaged over.
+    pub over: Duration,
 }
 
 /// The counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load {
+    /// When counting began, if it has.
+    counts_since: Option<Time>,
     /// The first count, if there is any.
     since: Option<Time>,
     /// When the current window began.
@@ -74,6 +78,11 @@ enum Access {
 }
 
 impl Load {
+    /// Nothing is counted yet, from now on all is.
+    pub(super) fn since(now: Time) -> Self {
+        Self { counts_since: Some(now), ..Self::default() }
+    }
+
     /// Counts what is about to be done for a client. What is refused at once, or done for the sake of other cells, is not
     /// counted.
     pub(super) fn count(&mut self, now: Time, decision: &Decision) {
@@ -130,7 +139,8 @@ impl Load {
             reads: count.reads as f64 * share / seconds,
             writes: count.writes as f64 * share / seconds,
         };
-        let mut measured = Measured::default();
+        let over = slid.counts_since.map_or(Duration::ZERO, |since| now.saturating_since(since)).min(WINDOW);
+        let mut measured = Measured { over, ..Measured::default() };
         for (window, share) in [(&slid.current, 1.0), (&slid.last, left)] {
             for (directory, count) in &window.directories {
                 measured.directories.entry(directory.clone()).or_default().add(per_second(*count, share));
@@ -274,6 +284,17 @@ mod tests {
         assert_eq!(load.measured(t(3_600_000)), Measured::default());
         load.add(t(3_600_000), "/ls/dev/d", Access::Read);
         check(rates(&load, t(3_600_000), "/ls/dev/d"), 0.1, 0.0);
+    }
+
+    #[test]
+    fn it_is_said_for_how_long_was_counted() {
+        let mut load = Load::since(t(1_000));
+        let over = |load: &Load, now| load.measured(t(now)).over;
+
+        assert_eq!(over(&load, 1_000), Duration::ZERO);
+        load.add(t(3_000), "/ls/dev/d", Access::Read);
+        assert_eq!(over(&load, 5_500), Duration::from_millis(4_500), "although the first came later");
+        assert_eq!(over(&load, 60_000), WINDOW, "what was before that no longer counts");
     }
 
     #[test]

@@ -385,7 +385,7 @@ impl Asking<'_> {
     }
 
     /// The directory that the name is relative to, which must be the one that was opened. A handle of
-    /// another cell cannot be checked here.
+    /// another cell cannot be opened here, but says which directory it means: lies in it only get their teller refused.
     fn base(self, open: &Open) -> Result<Option<(Name, Instance)>, Refusal> {
         let Some(token) = &open.relative_to else { return Ok(None) };
         let claimed = token.claimed_body().ok_or_else(|| ErrorCode::StaleHandle.because("not a handle"))?;
@@ -395,7 +395,11 @@ impl Asking<'_> {
             return Err(ErrorCode::InvalidArgument.because(detail).into());
         }
         if self.state.check_cell(&claimed.name).is_err() {
-            return Ok(None);
+            if self.state.has_later_root(&claimed.name, claimed.instance) {
+                let detail = format!("directory {} of {} is gone", claimed.instance, claimed.name);
+                return Err(ErrorCode::StaleHandle.because(detail).into());
+            }
+            return Ok(Some((claimed.name, claimed.instance)));
         }
         let body = self.standing(token)?;
         Ok(Some((body.name, body.instance)))

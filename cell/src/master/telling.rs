@@ -170,14 +170,14 @@ impl MasterCore {
         self.tell_parent(EventKind::ChildRemoved, name, position);
     }
 
-    /// A handle on a node that is gone by now, since it was opened before: its holder hears so.
-    pub(super) fn tell_if_gone(&mut self, name: &Name, instance: Instance) {
+    /// A handle on a node that is gone by now, since it was opened before: its holder hears so. Others may have to hear first of
+    /// what happened to the node until then, if the state is ahead.
+    pub(super) fn tell_if_gone(&mut self, handle: HandleId, name: &Name, instance: Instance) {
         if self.state.node(name).is_some_and(|node| node.instance == instance) {
             return;
         }
-        let (kind, position) = (EventKind::HandleInvalid, self.state.position());
-        self.tell(&Happened { kind, name, instance, child: None, position: &position });
-        self.subscriptions.forget_node(name, instance);
+        self.tell_handle(EventKind::HandleInvalid, handle, name, instance);
+        self.subscriptions.unsubscribe(handle);
     }
 
     /// A lock was granted; if others wait for it already, its holder hears of them.
@@ -190,7 +190,7 @@ impl MasterCore {
         }
         if self.queues.is_wanted(name) {
             let handle = HandleId { session: waiter.actor.client, opened_by: holder.opened_by };
-            self.tell_holder(handle, name, instance);
+            self.tell_handle(EventKind::LockConflict, handle, name, instance);
         }
     }
 
@@ -214,12 +214,12 @@ impl MasterCore {
             .filter(|handle| *handle != asks)
             .collect();
         for handle in holders {
-            self.tell_holder(handle, &holder.name, holder.instance);
+            self.tell_handle(EventKind::LockConflict, handle, &holder.name, holder.instance);
         }
     }
 
-    fn tell_holder(&mut self, handle: HandleId, name: &Name, instance: Instance) {
-        let kind = EventKind::LockConflict;
+    /// Tells the holder of that handle alone of what has just happened to it.
+    fn tell_handle(&mut self, kind: EventKind, handle: HandleId, name: &Name, instance: Instance) {
         let speaker = self
             .subscriptions
             .of(name, instance, kind)

@@ -2,6 +2,7 @@
 //! directory. Nodes are counted when somebody asks, in one walk of them all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hasp_proto::name::Name;
 use hasp_proto::partition::{PartitionMap, Prefix};
@@ -37,6 +38,8 @@ struct Census<'a> {
     rules: BTreeMap<String, (Weight, Rates)>,
     directories: BTreeMap<Name, (Weight, Rates)>,
     others: Rates,
+    /// For how long it was counted.
+    over: Duration,
 }
 
 /// Puts together what was measured and what the nodes weigh.
@@ -82,7 +85,7 @@ impl<'a> Census<'a> {
         let told: BTreeSet<Name> = hottest.into_iter().flat_map(|(name, _)| covered(map, name)).collect();
         let rates = |name: &Name| measured.directories.get(name).copied().unwrap_or_default();
         let directories = told.into_iter().map(|name| (name.clone(), (Weight::default(), rates(&name))));
-        Self { map, rules, directories: directories.collect(), others }
+        Self { map, rules, directories: directories.collect(), others, over: measured.over }
     }
 
     /// Adds what is directly in a directory.
@@ -117,6 +120,8 @@ impl<'a> Census<'a> {
             directories: self.directories.iter().map(directory).collect(),
             other_reads_per_s: self.others.reads,
             other_writes_per_s: self.others.writes,
+            map_version: self.map.version,
+            measured_s: self.over.as_secs_f64(),
         }
     }
 }
@@ -153,7 +158,8 @@ mod tests {
     fn measured(of: &[(&str, f64, f64)]) -> Measured {
         let rates =
             |(text, reads, writes): &(&str, f64, f64)| (name(text), Rates { reads: *reads, writes: *writes });
-        Measured { directories: of.iter().map(rates).collect(), others: Rates { reads: 1.0, writes: 2.0 } }
+        let (others, over) = (Rates { reads: 1.0, writes: 2.0 }, Duration::from_millis(2_500));
+        Measured { directories: of.iter().map(rates).collect(), others, over }
     }
 
     #[test]
@@ -184,6 +190,7 @@ mod tests {
         ];
         assert_eq!(directories, expected);
         assert_eq!((load.other_reads_per_s, load.other_writes_per_s), (1.0, 2.0));
+        assert_eq!((load.map_version, load.measured_s), (1, 2.5));
     }
 
     #[test]

@@ -16,7 +16,6 @@
 
 mod parcel;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -324,7 +323,7 @@ impl State {
             return Ok(Outcome::Noted);
         }
         let leaving = self.leaving();
-        let bytes = |(_, name): &(usize, Name)| self.tree.get(name).map_or(0, |node| node.contents.len());
+        let bytes = |name| self.tree.get(name).map_or(0, |node| node.contents.len());
         let (count, bytes) = (leaving.len(), leaving.iter().map(bytes).sum::<usize>());
         if count > MOVE_NODES_MAX || bytes > MOVE_BYTES_MAX {
             let detail = format!(
@@ -341,8 +340,8 @@ impl State {
 
     /// Nobody may hold what leaves who could not follow: who speaks with this cell alone has no session with the other, and
     /// would go on to believe in a lock that others are given there.
-    fn check_holders(&self, leaving: &BTreeSet<(usize, Name)>) -> Result<(), Error> {
-        for (_, name) in leaving {
+    fn check_holders(&self, leaving: &[Name]) -> Result<(), Error> {
+        for name in leaving {
             let Some(node) = self.tree.get(name) else { continue };
             let holders = node.lock.holders().map(|(holder, _)| holder).chain(node.handles.iter().copied());
             let is_alone = |session| {
@@ -468,10 +467,10 @@ impl State {
     }
 
     /// The names of the nodes that go, parents before their children.
-    fn leaving(&self) -> BTreeSet<(usize, Name)> {
+    fn leaving(&self) -> Vec<Name> {
         let (own, map) = (self.position().cell, self.map());
-        let Some(change) = map.change() else { return BTreeSet::new() };
+        let Some(change) = map.change() else { return Vec::new() };
         let goes = |name: &&Name| map.owner(name) == Some(&own) && map.moves(name);
-        self.tree.below(change.prefix.name()).filter(goes).map(|name| (name.depth(), name.clone())).collect()
+        self.tree.below(change.prefix.name()).filter(goes).cloned().collect()
     }
 }

@@ -94,6 +94,8 @@ impl State {
         self.check_cell(name)?;
         if let Some(parent) = name.parent() {
             self.admit_root(&parent, asked.evidence.as_deref())?;
+            // It may be known here only since then.
+            self.check_base(relative_to.as_ref())?;
         }
         let acls = self.acls_of_new(asked, name, acls.as_ref())?;
         let reading = self.system.read_new(name, *kind, contents)?;
@@ -333,10 +335,15 @@ impl State {
     fn check_base(&self, base: Option<&(Name, Instance)>) -> Result<(), Error> {
         let Some((name, instance)) = base else { return Ok(()) };
         let stands = self.tree.get(name).is_some_and(|node| node.instance == *instance);
-        if stands || self.check_cell(name).is_err() {
+        if stands || (self.check_cell(name).is_err() && !self.has_later_root(name, *instance)) {
             return Ok(());
         }
         Err(ErrorCode::StaleHandle.because(format!("directory {instance} of {name} is gone")))
+    }
+
+    /// Whether another cell's directory of that name is known to be a later one than that.
+    pub fn has_later_root(&self, name: &Name, instance: Instance) -> bool {
+        self.tree.roots().get(name).is_some_and(|root| root.instance > instance)
     }
 
     fn check_acl_names(&self, acls: &AclNames) -> Result<(), Error> {

@@ -27,7 +27,7 @@ struct Cli {
     /// Look at nothing more after so many minutes
     #[arg(long, default_value_t = 60)]
     minutes: u64,
-    /// Only that model: fills, directories, directories-large, moves, moves-large, cache, fail-over, tier, claims or once
+    /// Only that model: fills, directories, directories-large, moves, moves-ended, moves-large, cache, fail-over, tier, claims or once
     #[arg(long)]
     model: Option<String>,
     /// Leave that out of the protocol, and show what becomes of it
@@ -91,6 +91,10 @@ fn keeps_its_promises(cli: &Cli) -> bool {
     }
     if is_meant("moves") {
         models.push(Box::new(|limits| search_widely(&Moves::new(), limits, progress("moves"))));
+    }
+    if cli.model.as_deref() == Some("moves-ended") {
+        models
+            .push(Box::new(|limits| search(&Moves::ended(), Order::Depth, limits, progress("moves-ended"))));
     }
     if cli.model.as_deref() == Some("moves-large") {
         models.push(Box::new(|limits| search_widely(&Moves::large(), limits, progress("moves-large"))));

@@ -30,12 +30,14 @@ pub struct Applicant {
     pub journal: Journal,
     /// Whether it keeps what it reads.
     pub caches: bool,
+    /// Whether it runs the cell.
+    pub is_admin: bool,
 }
 
 impl Applicant {
     /// A client that keeps what it reads.
     pub const fn new(number: usize, targets: Vec<String>, journal: Journal) -> Self {
-        Self { number, targets, journal, caches: true }
+        Self { number, targets, journal, caches: true, is_admin: false }
     }
 }
 
@@ -64,7 +66,7 @@ where
 pub async fn connect(env: &Env, who: &Applicant) -> Result<Client, String> {
     let options = ConnectOptions {
         cache: who.caches,
-        principal: format!("client-{}", who.number),
+        principal: if who.is_admin { "admin".into() } else { format!("client-{}", who.number) },
         timeout: Duration::from_secs(60),
         ..ConnectOptions::new(who.targets.clone())
     };
@@ -242,7 +244,12 @@ pub async fn contend(env: Env, who: Applicant, lock_delay: Duration) -> Result<(
                 return Ok(());
             }
         };
-        let hold = who.journal.granted(who.number, acquired.lock_generation.0, place(acquired.position));
+        let hold = who.journal.granted(
+            who.number,
+            LockMode::Exclusive,
+            acquired.lock_generation.0,
+            place(acquired.position),
+        );
         who.journal.success(who.number);
         tokio::time::sleep(Duration::from_millis(20 + rng.below(180))).await;
         who.journal.gives_back(hold);

@@ -122,7 +122,9 @@ impl<'a> Faults<'a> {
     /// One that runs and has room: often the master.
     fn replica(&mut self, world: &World) -> Option<String> {
         let is_master_wanted = self.rng.below(1_000) < self.plan.master_per_mille;
-        let master = world.master().filter(|_| is_master_wanted);
+        let masters: Vec<String> = world.masters().into_values().collect();
+        let at = if masters.len() > 1 { index(&mut self.rng, masters.len()) } else { 0 };
+        let master = masters.into_iter().nth(at).filter(|_| is_master_wanted);
         let runs = |name: &String| !self.down.contains(name) && !self.full.contains(name);
         let running: Vec<String> = world.replica_names().into_iter().filter(runs).collect();
         if running.is_empty() {
@@ -159,8 +161,11 @@ impl<'a> Faults<'a> {
     }
 
     fn blackout(&mut self, world: &mut World) {
+        let cells = world.map().cells.len();
+        let only = if cells > 1 { index(&mut self.rng, cells + 1) } else { cells };
         for replica in world.replica_names() {
-            if !self.down.contains(&replica) {
+            let is_struck = only == cells || world.place_of_cell(&replica) == Some(only);
+            if is_struck && !self.down.contains(&replica) {
                 self.cut_power(world, &replica);
                 let after = self.millis(500, 4_000);
                 self.later(world, after, Mend::Start(replica));

@@ -3,11 +3,19 @@
 //! Pure: it knows no network, no clock and no server. Order in time is order of simulated milliseconds, and only a
 //! strictly earlier one counts: two hosts that act within one of them may have acted in either order.
 
+mod access;
+mod events;
+mod locks;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use hasp_proto::position::Position;
+
+pub use access::{Knock, check_access};
+pub use events::{Told, Watch, check_events, delivered};
+pub use locks::{Hold, HoldEnd, check_guarded, check_holders, shared};
 
 /// Milliseconds of the simulated network since the start of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -371,102 +379,6 @@ pub fn check_appended(history: &[Operation], file: &str, last: &str) -> Result<(
     }
     if !acknowledged.values().is_sorted() {
         return Err(format!("{file}: not in the order of generations: {acknowledged:?}"));
-    }
-    Ok(())
-}
-
-/// One exclusive acquisition of the run's lock.
-#[derive(Clone, Debug)]
-pub struct Hold {
-    /// Who holds it.
-    pub client: usize,
-    /// Of the lock.
-    pub generation: u64,
-    /// Of the answer.
-    pub position: Position,
-    /// When the client was told.
-    pub granted: Moment,
-    /// Until then the holder was right to believe that it held the lock: it had not begun to give it back, and its
-    /// session was under a lease. `None`: to the end of the run.
-    pub believed_until: Option<Moment>,
-    /// How it ended.
-    pub end: HoldEnd,
-}
-
-/// How a hold ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HoldEnd {
-    /// Still held, or how it ended was not told.
-    Open,
-    /// Given back.
-    Released(Position),
-    /// The holder died then, with this lock-delay.
-    Lost(Moment, Duration),
-}
-
-/// P-LOCK, P-SEQ, P-DELAY: the acquisitions of one lock follow one another, by generation, by position and by what their
-/// holders believe, and who follows one that died waits out its lock-delay.
-///
-/// # Errors
-/// What is broken.
-pub fn check_exclusive_holders(holds: &[Hold]) -> Result<(), Broken> {
-    let mut holds: Vec<&Hold> = holds.iter().collect();
-    holds.sort_by_key(|hold| hold.generation);
-    for pair in holds.windows(2) {
-        let [one, next] = pair else { unreachable!("windows of two") };
-        let broken = |why: String| {
-            let name = |hold: &Hold| format!("client {} with generation {}", hold.client, hold.generation);
-            Err(format!("{}, then {}: {why}", name(one), name(next)))
-        };
-        if one.generation == next.generation {
-            return broken("one generation for two acquisitions".into());
-        }
-        if !one.position.is_before(&next.position) {
-            return broken(format!("acquired at {} and {}", one.position, next.position));
-        }
-        if one.believed_until.is_none_or(|until| until > next.granted) {
-            let until = one.believed_until.map_or("the end".into(), |until| until.to_string());
-            return broken(format!("held until {until}, granted at {}", next.granted));
-        }
-        match &one.end {
-            HoldEnd::Released(position) if !one.position.is_before(position) => {
-                return broken(format!("the first acquired at {}, and released at {position}", one.position));
-            }
-            HoldEnd::Released(position) if !position.is_before(&next.position) => {
-                return broken(format!("released at {position}, acquired at {}", next.position));
-            }
-            HoldEnd::Lost(at, delay) if next.granted < at.after(*delay) => {
-                return broken(format!(
-                    "lost at {at} with a lock-delay of {delay:?}, granted at {}",
-                    next.granted
-                ));
-            }
-            HoldEnd::Open | HoldEnd::Released(_) | HoldEnd::Lost(..) => {}
-        }
-    }
-    Ok(())
-}
-
-/// P-SEQ: nothing was written under a sequencer once a newer acquisition stood, nor before its own did.
-///
-/// # Errors
-/// What is broken.
-pub fn check_guarded(history: &[Operation], holds: &[Hold]) -> Result<(), Broken> {
-    for operation in history {
-        let (Call::Write { guard: Some(guard), .. }, Some(written)) = (&operation.call, operation.written())
-        else {
-            continue;
-        };
-        for hold in holds {
-            let is_too_late = hold.generation > *guard && hold.position.is_before(written.position);
-            let is_too_early = hold.generation == *guard && written.position.is_before(&hold.position);
-            if is_too_late || is_too_early {
-                return Err(format!(
-                    "{operation}: generation {} was acquired at {}",
-                    hold.generation, hold.position
-                ));
-            }
-        }
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hasp_proto::node::LockMode;
 use hasp_proto::position::Position;
 
-use super::history::{Answer, Call, Hold, HoldEnd, Moment, Operation};
+use super::history::{Answer, Call, Hold, HoldEnd, Knock, Moment, Operation, Told, Watch};
 use super::lives::{Life, Listing};
 
 /// A clone is the same journal.
@@ -42,6 +43,10 @@ pub struct Pages {
     pub lives: Vec<Life>,
     /// What directories showed.
     pub listings: Vec<Listing>,
+    /// What handles were told.
+    pub watches: Vec<Watch>,
+    /// Who tried to open what an ACL guards.
+    pub knocks: Vec<Knock>,
 }
 
 /// The present moment. Only for code that runs on a simulated host.
@@ -174,17 +179,44 @@ impl Journal {
         self.pages().listings.push(listing);
     }
 
+    /// A client begins to listen to a file; the number is for [`told_of`](Self::told_of).
+    pub fn watches(&self, client: usize, file: &'static str) -> usize {
+        let mut pages = self.pages();
+        pages.watches.push(Watch { client, file, begun: now(), told: Vec::new() });
+        pages.watches.len() - 1
+    }
+
+    /// A handle was told something.
+    pub fn told_of(&self, watch: usize, told: Told) {
+        self.tell(&format!("watch {watch}: {told:?}"));
+        self.pages().watches[watch].told.push((now(), told));
+    }
+
+    /// Somebody tried to open what an ACL guards.
+    pub fn knocked(&self, knock: Knock) {
+        self.tell(&format!("{knock:?}"));
+        self.pages().knocks.push(knock);
+    }
+
     /// Whether the client still relies on what it holds.
     pub fn believes(&self, hold: usize) -> bool {
         self.pages().holds[hold].believed_until.is_none()
     }
 
     /// A client was told that it holds the lock.
-    pub fn granted(&self, client: usize, generation: u64, position: Position) -> usize {
+    pub fn granted(&self, client: usize, mode: LockMode, generation: u64, position: Position) -> usize {
         let mut pages = self.pages();
         let end = HoldEnd::Open;
-        let told = format!("client {client} holds the lock, generation {generation} at {position}");
-        pages.holds.push(Hold { client, generation, position, granted: now(), believed_until: None, end });
+        let told = format!("client {client} holds the lock {mode:?}, generation {generation} at {position}");
+        pages.holds.push(Hold {
+            client,
+            mode,
+            generation,
+            position,
+            granted: now(),
+            believed_until: None,
+            end,
+        });
         let hold = pages.holds.len() - 1;
         drop(pages);
         self.tell(&told);

@@ -13,6 +13,10 @@ use super::history::{Broken, Moment};
 pub struct Life {
     /// Who.
     pub client: usize,
+    /// The directory's full name.
+    pub directory: String,
+    /// Which of the directories of that name.
+    pub within: u64,
     /// The name's last component.
     pub name: String,
     /// What.
@@ -46,6 +50,10 @@ pub enum Deed {
 pub struct Listing {
     /// Who looked.
     pub client: usize,
+    /// The directory's full name.
+    pub directory: String,
+    /// Which of the directories of that name.
+    pub within: u64,
     /// When it was asked for.
     pub begun: Moment,
     /// When it was answered.
@@ -57,43 +65,81 @@ pub struct Listing {
 }
 
 /// P-LIN, P-DUR, P-ONCE, P-SEQ for names: instances of a name grow, a listing shows what was created before it and not
-/// deleted before it, by position and by time, and nothing else.
+/// deleted before it, by position and by time, and nothing else. A directory that was deleted was empty, and nothing was
+/// made in it afterwards, wherever its children were (`route-4`).
 ///
 /// # Errors
 /// What is broken.
 pub fn check_lives(lives: &[Life], listings: &[Listing]) -> Result<(), Broken> {
     check_instances(lives)?;
+    let mut within: BTreeMap<(&str, u64), Vec<&Life>> = BTreeMap::new();
+    for life in lives {
+        within.entry((&life.directory, life.within)).or_default().push(life);
+    }
     for listing in listings {
+        let lives = within.get(&(listing.directory.as_str(), listing.within)).map_or(&[][..], Vec::as_slice);
         for life in lives.iter().filter(|life| life.done.is_some()) {
             check_shown(life, lives, listing)
                 .map_err(|why| format!("{listing:?} does not agree with {life:?}: {why}"))?;
         }
         check_invented(lives, listing)?;
     }
+    for deleted in lives.iter().filter(|life| life.deed == Deed::Delete && life.done.is_some()) {
+        let Some(instance) = deleted.instance else { continue };
+        let directory = format!("{}/{}", deleted.directory, deleted.name);
+        let children = within.get(&(directory.as_str(), instance)).map_or(&[][..], Vec::as_slice);
+        check_emptied(deleted, children)?;
+    }
+    Ok(())
+}
+
+/// Whatever stays was deleted before its directory, and nothing came later.
+fn check_emptied(deleted: &Life, children: &[&Life]) -> Result<(), Broken> {
+    let Some((ended, _)) = deleted.done else { return Ok(()) };
+    for child in children.iter().filter(|child| child.deed != Deed::Delete) {
+        let Some((created, _)) = child.done else { continue };
+        if child.begun > ended {
+            return Err(format!("{child:?} was created in a directory after {deleted:?}"));
+        }
+        let is_kept = child.believed_until.is_none_or(|until| until > ended);
+        let stays = child.deed == Deed::Create || is_kept;
+        let may_be_gone = children.iter().any(|other| {
+            other.deed == Deed::Delete
+                && other.name == child.name
+                && other.instance == child.instance
+                && !other.is_refused
+                && other.begun <= ended
+        });
+        if stays && !may_be_gone && created < deleted.begun {
+            return Err(format!("{deleted:?} took {child:?} with it"));
+        }
+    }
     Ok(())
 }
 
 /// A later creation of the same name has a greater instance.
 fn check_instances(lives: &[Life]) -> Result<(), Broken> {
-    let mut created: Vec<(&str, u64, &Position)> = lives
+    let mut created: Vec<((&str, &str), u64, &Position)> = lives
         .iter()
         .filter(|life| life.deed != Deed::Delete)
-        .filter_map(|life| Some((life.name.as_str(), life.instance?, &life.done.as_ref()?.1)))
+        .filter_map(|life| {
+            Some(((life.directory.as_str(), life.name.as_str()), life.instance?, &life.done.as_ref()?.1))
+        })
         .collect();
     created.sort_by_key(|(name, instance, _)| (*name, *instance));
     for pair in created.windows(2) {
         let [one, next] = pair else { unreachable!("windows of two") };
         if one.0 == next.0 && (one.1 == next.1 || !one.2.is_before(next.2)) {
             return Err(format!(
-                "{}: instance {} was created at {}, {} at {}",
-                one.0, one.1, one.2, next.1, next.2
+                "{}/{}: instance {} was created at {}, {} at {}",
+                one.0.0, one.0.1, one.1, one.2, next.1, next.2
             ));
         }
     }
     Ok(())
 }
 
-fn check_shown(life: &Life, lives: &[Life], listing: &Listing) -> Result<(), String> {
+fn check_shown(life: &Life, lives: &[&Life], listing: &Listing) -> Result<(), String> {
     let Some((ended, position)) = &life.done else { return Ok(()) };
     let is_before = !listing.position.is_before(position);
     if *ended < listing.begun && !is_before {
@@ -120,7 +166,7 @@ fn check_shown(life: &Life, lives: &[Life], listing: &Listing) -> Result<(), Str
 }
 
 /// Whether somebody asked for its end who may have had it before the listing.
-fn may_be_deleted(life: &Life, lives: &[Life], listing: &Listing) -> bool {
+fn may_be_deleted(life: &Life, lives: &[&Life], listing: &Listing) -> bool {
     lives.iter().any(|other| {
         other.deed == Deed::Delete
             && other.name == life.name
@@ -132,7 +178,7 @@ fn may_be_deleted(life: &Life, lives: &[Life], listing: &Listing) -> bool {
 }
 
 /// What is shown was created, perhaps by somebody who was not told.
-fn check_invented(lives: &[Life], listing: &Listing) -> Result<(), Broken> {
+fn check_invented(lives: &[&Life], listing: &Listing) -> Result<(), Broken> {
     for (name, instance) in &listing.children {
         let is_known = lives.iter().any(|life| {
             life.deed != Deed::Delete
@@ -161,6 +207,8 @@ mod tests {
     fn life(deed: Deed, instance: u64, done: Option<u64>) -> Life {
         Life {
             client: 1,
+            directory: "/ls/dev/d".into(),
+            within: 1,
             name: "c".into(),
             deed,
             instance: Some(instance),
@@ -173,7 +221,15 @@ mod tests {
 
     fn listing(index: u64, instance: Option<u64>) -> Listing {
         let children = instance.map(|instance| ("c".to_owned(), instance)).into_iter().collect();
-        Listing { client: 2, begun: Moment(index), ended: Moment(index + 1), position: at(index), children }
+        Listing {
+            client: 2,
+            directory: "/ls/dev/d".into(),
+            within: 1,
+            begun: Moment(index),
+            ended: Moment(index + 1),
+            position: at(index),
+            children,
+        }
     }
 
     fn check(lives: &[Life], listing: Listing, expected: Option<&str>) {
@@ -227,5 +283,36 @@ mod tests {
 
         let twice = [life(Deed::Create, 7, Some(10)), life(Deed::Create, 7, Some(12))];
         check(&twice, listing(20, Some(7)), Some("instance 7 was created"));
+    }
+
+    #[test]
+    fn a_directory_of_the_same_name_is_another() {
+        let created = life(Deed::Create, 7, Some(10));
+        let other = Listing { within: 2, ..listing(20, None) };
+        check(std::slice::from_ref(&created), other, None);
+        check(&[created], Listing { within: 2, ..listing(20, Some(7)) }, Some("nobody created"));
+    }
+
+    #[test]
+    fn a_directory_is_deleted_only_when_it_is_empty() {
+        let created = life(Deed::Create, 7, Some(10));
+        let directory = Life {
+            directory: "/ls/dev".into(),
+            name: "d".into(),
+            instance: Some(1),
+            within: 0,
+            begun: Moment(12),
+            done: Some((Moment(20), at(20))),
+            ..life(Deed::Delete, 1, None)
+        };
+        let elsewhere = || Listing { within: 3, ..listing(30, None) };
+        check(&[created.clone(), directory.clone()], elsewhere(), Some("took"));
+        let deleted = Life { begun: Moment(11), ..life(Deed::Delete, 7, None) };
+        check(&[created.clone(), deleted, directory.clone()], elsewhere(), None);
+
+        let late = Life { begun: Moment(21), done: Some((Moment(25), at(25))), ..created };
+        check(&[late, directory.clone()], elsewhere(), Some("after"));
+        let at_once = Life { begun: Moment(15), ..life(Deed::Create, 7, Some(18)) };
+        check(&[at_once, directory], elsewhere(), None);
     }
 }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use hasp_rt::rng::{Rng, Seeds};
 
-use super::world::Shape;
+use super::layout::{Shape, Spread};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// A replica loses its power.
     PowerLoss,
-    /// All replicas do, one soon after another.
+    /// All replicas do, or all of one cell, one soon after another.
     Blackout,
     /// A replica's process is killed.
     Kill,
@@ -74,6 +74,12 @@ pub struct Plan {
     pub master_per_mille: u64,
     /// Longest time between two calls of a client.
     pub idle_max_ms: u64,
+    /// Of a thousand acquisitions so many are shared.
+    pub shared_per_mille: u64,
+    /// Whether clients listen to what becomes of a file.
+    pub has_watches: bool,
+    /// Whether the first client changes an ACL, and others try to open what it guards.
+    pub has_gate: bool,
 }
 
 /// A client.
@@ -92,10 +98,17 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Seeds::from_seed(seed).stream("plan");
         let rng = &mut rng;
-        let proxies = index(rng, 3);
+        let spread = spread(seed);
+        let drawn = index(rng, 3);
+        let (upper, is_upper_known) = layers(seed);
+        // Who routes between cells is often a proxy.
+        let proxies = if spread == Spread::One && upper == 0 { drawn } else { drawn.max(1) };
         let shape = Shape {
             replicas: if rng.below(5) == 0 { 5 } else { 3 },
+            spread,
             proxies,
+            upper,
+            is_upper_known,
             snapshot_after: pick(rng, [20, 50, 200, 1_000]),
             keep_after_snapshot: pick(rng, [0, 5, 20, 100]),
             proxy_lease: Duration::from_secs(pick(rng, [6, 12, 12, 30])),
@@ -117,6 +130,7 @@ impl Plan {
         if faults.is_empty() {
             faults.push((Fault::PowerLoss, 1));
         }
+        let mut uses = Seeds::from_seed(seed).stream("uses");
         Self {
             shape,
             hosts,
@@ -127,6 +141,9 @@ impl Plan {
             torn_per_mille: pick(rng, [0, 500, 1_000]),
             master_per_mille: pick(rng, [300, 600, 900]),
             idle_max_ms: pick(rng, [100, 300, 600]),
+            shared_per_mille: pick(&mut uses, [0, 0, 400, 800]),
+            has_watches: uses.below(2) == 0,
+            has_gate: uses.below(2) == 0,
         }
     }
 
@@ -141,6 +158,21 @@ impl Plan {
             }
         }
         unreachable!("less was left than all weights together")
+    }
+}
+
+/// How the names of that world are divided: from a stream of its own, so that worlds of one cell are what they are without.
+fn spread(seed: u64) -> Spread {
+    let mut rng = Seeds::from_seed(seed).stream("spread");
+    pick(&mut rng, [Spread::One, Spread::One, Spread::One, Spread::Prefix, Spread::Ring, Spread::Ring])
+}
+
+/// How many proxies others are behind in that world, and whether applications know of them: from a stream of its own, too.
+fn layers(seed: u64) -> (usize, bool) {
+    let mut rng = Seeds::from_seed(seed).stream("layers");
+    match rng.below(3) {
+        0 => (1 + index(&mut rng, 2), rng.below(3) == 0),
+        _ => (0, false),
     }
 }
 
@@ -170,6 +202,23 @@ mod tests {
         assert!(plans.iter().all(|plan| plan.faults.len() < Fault::ALL.len()));
         for proxies in 0..3 {
             assert!(plans.iter().any(|plan| plan.shape.proxies == proxies));
+        }
+        for spread in [Spread::One, Spread::Prefix, Spread::Ring] {
+            let routed = |plan: &&Plan| {
+                plan.shape.spread == spread && (spread == Spread::One || plan.shape.proxies > 0)
+            };
+            assert!(plans.iter().filter(routed).count() >= 5, "{spread:?}");
+        }
+        for upper in 0..3 {
+            let layered = |plan: &&Plan| plan.shape.upper == upper && (upper == 0 || plan.shape.proxies > 0);
+            assert!(plans.iter().filter(layered).count() >= 3, "{upper} upper proxies");
+        }
+        for uses in [
+            |plan: &Plan| plan.shared_per_mille > 0,
+            |plan: &Plan| plan.has_watches,
+            |plan: &Plan| plan.has_gate,
+        ] {
+            assert!((10..=40).contains(&plans.iter().filter(|plan| uses(plan)).count()));
         }
         let clients = |plan: &Plan| plan.hosts.iter().map(Vec::len).sum::<usize>();
         assert!(plans.iter().all(|plan| (3..=8).contains(&clients(plan))));

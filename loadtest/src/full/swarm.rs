@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use hasp_client::OpenOptions;
+use hasp_client::{CallError, CellName, Client, ErrorCode, Name, OpenOptions};
+use hasp_proto::partition::PartitionMap;
 
-use super::clients::{APPENDED, Applicant, REPLACED, connect, together};
+use super::clients::{APPENDED, Applicant, connect, together};
 use super::faults::Faults;
 use super::history::{
-    Answer, Broken, Call, Operation, check_appended, check_exclusive_holders, check_generations_chain,
-    check_guarded, check_read_your_writes, check_zones,
+    Answer, Broken, Call, Moment, Operation, Watch, check_access, check_appended, check_events,
+    check_generations_chain, check_guarded, check_holders, check_read_your_writes, check_zones, delivered,
+    shared,
 };
 use super::journal::{Journal, Pages, now};
-use super::lives::{Listing, check_lives};
+use super::layout::Spread;
+use super::lives::{Deed, Life, Listing, check_lives};
 use super::plan::{ClientPlan, Plan};
-use super::users::{DIRECTORY, GUARDED, User};
+use super::users::{ACL, DIRECTORY, Gate, SESSION, User};
 use super::verdict::{Counts, Verdict};
 use super::world::{World, address};
 
@@ -50,8 +53,8 @@ pub fn run(seed: u64, trouble: Option<Duration>) -> Verdict {
         played.unwrap_or_else(|_told| (Counts::default(), vec!["the simulation ended in a panic".into()]));
     let pages = journal.read();
     broken.extend(pages.problems.iter().cloned());
-    broken.extend(check(&pages));
-    count(&mut counts, &pages);
+    broken.extend(check(&pages, &plan));
+    count(&mut counts, &pages, &plan.shape.map());
     if broken.is_empty() && (counts.writes < WRITES_MIN || counts.reads == 0) {
         broken.push(format!("no progress: {} acknowledged writes, {} reads", counts.writes, counts.reads));
     }
@@ -82,16 +85,18 @@ fn play(seed: u64, plan: &Plan, journal: &Journal) -> (Counts, Vec<Broken>) {
     world.run_for(RECOVERY.max(plan.shape.proxy_lease + RECOVERY / 2));
     broken.extend(end(&mut world, plan));
     if broken.is_empty() {
-        broken.extend(look_once_more(&mut world));
-        broken.extend(compare_replicas(&mut world));
+        broken.extend(look_once_more(&mut world, plan));
+        let cells: Vec<CellName> = world.map().cells.keys().cloned().collect();
+        broken.extend(cells.iter().flat_map(|cell| compare_replicas(&mut world, cell)));
     }
     counts.millis = world.now().0;
+    counts.layered = world.layered();
     (counts, broken)
 }
 
 fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan]) {
-    let replicas: Vec<String> = world.replica_names().iter().map(|name| address(name)).collect();
-    let proxies: Vec<String> = (1..=plan.shape.proxies).map(|at| address(&format!("proxy-{at}"))).collect();
+    let replicas = addresses(&world.replica_names());
+    let proxies = addresses(&plan.shape.known_proxies());
     let users: Vec<User> = clients
         .iter()
         .map(|client| {
@@ -105,6 +110,10 @@ fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan])
                 journal: world.journal.clone(),
                 lock_delay: plan.lock_delay,
                 idle_max_ms: plan.idle_max_ms,
+                shape: plan.shape,
+                shared_per_mille: plan.shared_per_mille,
+                watches: plan.has_watches,
+                gate: plan.has_gate.then_some(if client.number == 1 { Gate::Keeper } else { Gate::Guest }),
                 sessions: Arc::new(AtomicUsize::new(0)),
             }
         })
@@ -113,6 +122,10 @@ fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan])
         let users = users.clone();
         async move { together(users.into_iter().map(|user| user.live(env.child("user")))).await }
     });
+}
+
+fn addresses(hosts: &[String]) -> Vec<String> {
+    hosts.iter().map(|host| address(host)).collect()
 }
 
 /// Everybody was answered of late, and ends.
@@ -129,6 +142,7 @@ fn end(world: &mut World, plan: &Plan) -> Vec<Broken> {
             ));
         }
     }
+    broken.extend(late_watches(&pages, stopped));
     world.tell("clients are told to stop");
     world.journal.stop();
     let until = world.elapsed() + END_MAX;
@@ -142,13 +156,32 @@ fn end(world: &mut World, plan: &Plan) -> Vec<Broken> {
     broken
 }
 
+/// Whoever listens has heard of all but the newest.
+fn late_watches(pages: &Pages, stopped: Moment) -> Vec<Broken> {
+    let of_client = pages.watches.iter().map(|watch| (watch.client % SESSION, watch));
+    // Of those of one client the last counts.
+    let newest: BTreeMap<usize, &Watch> = of_client.collect();
+    let until = Moment(stopped.0.saturating_sub(SILENCE_MAX_MS));
+    let late = newest.into_values().filter(|watch| !watch.is_up_to_date(&pages.operations, until));
+    late.map(|watch| {
+        let last = watch.told.last();
+        format!("P-EVENT: client {} does not hear of {}: last {last:?}", watch.client, watch.file)
+    })
+    .collect()
+}
+
 /// Whoever comes last sees what is left.
-fn look_once_more(world: &mut World) -> Vec<Broken> {
-    let replicas = world.replica_names().iter().map(|name| address(name)).collect();
-    let who = Applicant::new(LAST, replicas, world.journal.clone());
+fn look_once_more(world: &mut World, plan: &Plan) -> Vec<Broken> {
+    let places = plan.shape.places();
+    let directories = plan.shape.directories();
+    let targets = match plan.shape.spread {
+        Spread::One => addresses(&world.replica_names()),
+        Spread::Prefix | Spread::Ring => addresses(&plan.shape.known_proxies()),
+    };
+    let who = Applicant::new(LAST, targets, world.journal.clone());
     world.add_clients("last", move |env| async move {
         let client = connect(&env, &who).await?;
-        for file in [APPENDED, REPLACED, GUARDED] {
+        for file in [APPENDED, places.replaced, places.guarded] {
             let handle = client.open(file, OpenOptions::create_file("")).await?.handle;
             let operation = who.journal.begun(LAST, file, Call::Read);
             let read = handle.get_contents_and_stat().await?;
@@ -159,17 +192,9 @@ fn look_once_more(world: &mut World) -> Vec<Broken> {
             };
             who.journal.ended(operation, answer);
         }
-        let directory = client.open(DIRECTORY, OpenOptions::create_directory()).await?.handle;
-        let begun = now();
-        let listed = directory.read_dir().await?;
-        let shown = listed.children.into_iter().map(|child| (child.component, child.stat.instance.0));
-        who.journal.listed(Listing {
-            client: LAST,
-            begun,
-            ended: now(),
-            position: listed.position.ok_or("a cell answered")?,
-            children: shown.collect(),
-        });
+        for directory in directories {
+            list_once_more(&client, &who.journal, directory).await?;
+        }
         client.close().await;
         Ok(())
     });
@@ -182,13 +207,33 @@ fn look_once_more(world: &mut World) -> Vec<Broken> {
     Vec::new()
 }
 
+async fn list_once_more(client: &Client, journal: &Journal, name: String) -> Result<(), CallError> {
+    let opened = match client.open(name.as_str(), OpenOptions::read()).await {
+        Err(error) if error.code == ErrorCode::NotFound => return Ok(()),
+        opened => opened?.handle,
+    };
+    let begun = now();
+    let listed = opened.read_dir().await?;
+    let shown = listed.children.into_iter().map(|child| (child.component, child.stat.instance.0));
+    journal.listed(Listing {
+        client: LAST,
+        directory: name,
+        within: opened.instance().0,
+        begun,
+        ended: now(),
+        position: listed.position.expect("a cell answered"),
+        children: shown.collect(),
+    });
+    Ok(())
+}
+
 /// P-STOP: replicas that have applied the same have the same state, and logs agree wherever both have an entry that is
 /// committed.
-fn compare_replicas(world: &mut World) -> Vec<Broken> {
+fn compare_replicas(world: &mut World, cell: &CellName) -> Vec<Broken> {
     let mut broken = Vec::new();
     let until = world.elapsed() + END_MAX;
     let digests = loop {
-        let digests = world.digests();
+        let digests = world.digests(cell);
         let mut applied = digests.values().map(|(index, _)| index);
         let first = applied.next();
         if applied.all(|index| Some(index) == first) {
@@ -206,7 +251,7 @@ fn compare_replicas(world: &mut World) -> Vec<Broken> {
     }
     let committed = digests.values().map(|(index, _)| *index).min().unwrap_or_default();
     let mut entries: BTreeMap<u64, (u64, String, String)> = BTreeMap::new();
-    for (name, log) in world.logs() {
+    for (name, log) in world.logs(cell) {
         for (term, index, payload) in log.into_iter().filter(|(_, index, _)| *index <= committed) {
             let entry = entries.entry(index).or_insert_with(|| (term, payload.clone(), name.clone()));
             if (entry.0, &entry.1) != (term, &payload) {
@@ -218,7 +263,7 @@ fn compare_replicas(world: &mut World) -> Vec<Broken> {
 }
 
 /// All that must hold of what clients were told.
-fn check(pages: &Pages) -> Vec<Broken> {
+fn check(pages: &Pages, plan: &Plan) -> Vec<Broken> {
     let operations = &pages.operations;
     let last = |operation: &&Operation| operation.client == LAST && operation.file == APPENDED;
     let appended = match operations.iter().find(last).and_then(|operation| operation.end.as_ref()) {
@@ -231,7 +276,9 @@ fn check(pages: &Pages) -> Vec<Broken> {
         ("P-LIN, P-MONO", check_read_your_writes(operations)),
         ("P-LIN", check_zones(operations)),
         ("P-DUR, P-ONCE", appended),
-        ("P-LOCK, P-DELAY", check_exclusive_holders(&pages.holds)),
+        ("P-LOCK, P-DELAY", check_holders(&pages.holds)),
+        ("P-EVENT", check_events(operations, &pages.watches)),
+        ("P-ACL", check_access(operations, &pages.knocks, ACL, plan.shape.spread == Spread::Ring)),
         ("P-SEQ", check_guarded(operations, &pages.holds)),
         ("P-LIN, P-DUR, P-ONCE", check_lives(&pages.lives, &pages.listings)),
     ];
@@ -239,13 +286,29 @@ fn check(pages: &Pages) -> Vec<Broken> {
     broken.collect()
 }
 
-fn count(counts: &mut Counts, pages: &Pages) {
+fn count(counts: &mut Counts, pages: &Pages, map: &PartitionMap) {
     let noted = |what: &str| pages.notes.get(what).copied().unwrap_or_default();
     counts.worlds = 1;
     counts.elections = pages.elections;
     counts.locks = pages.holds.len() as u64;
+    counts.shared = shared(&pages.holds) as u64;
+    counts.events = delivered(&pages.watches) as u64;
+    counts.let_in = pages.knocks.iter().filter(|knock| knock.is_allowed).count() as u64;
+    counts.shut_out = pages.knocks.len() as u64 - counts.let_in;
     counts.listings = pages.listings.len() as u64;
     counts.lives = pages.lives.iter().filter(|life| life.done.is_some()).count() as u64;
+    let done: Vec<&Life> = pages.lives.iter().filter(|life| life.done.is_some()).collect();
+    let is_across = |directory: &str| {
+        let name = Name::parse(directory).expect("a good name");
+        map.owner(&name) != map.children_owner(&name)
+    };
+    counts.across = done.iter().filter(|life| is_across(&life.directory)).count() as u64;
+    let is_directory_across = |life: &Life| {
+        life.deed == Deed::Delete
+            && life.directory == DIRECTORY
+            && is_across(&format!("{DIRECTORY}/{}", life.name))
+    };
+    counts.directories_across = done.iter().filter(|life| is_directory_across(life)).count() as u64;
     counts.cached_reads = noted("cached reads");
     counts.sessions_lost = noted("lost sessions");
     for operation in &pages.operations {

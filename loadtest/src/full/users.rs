@@ -1,31 +1,36 @@
 //! What applications do in a swarm: they read and write, take a lock and write under its sequencer, create and delete, until
 //! they are told to stop; and when a session is lost they begin another.
 
+mod gate;
+mod names;
+mod watch;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hasp_client::{
-    CallError, Client, Env, ErrorCode, Generation, Handle, LockMode, OpenOptions, Position, Sequencer,
+    CallError, Client, Env, ErrorCode, EventMask, Generation, Handle, LockMode, OpenOptions, Position,
+    Sequencer,
 };
 use hasp_rt::rng::Rng;
 
-use super::clients::{APPENDED, Applicant, LOCK, REPLACED, connect};
+use super::clients::{APPENDED, Applicant, connect};
 use super::history::{Answer, Call};
-use super::journal::{Journal, now};
-use super::lives::{Deed, Life, Listing};
-use super::plan::{ClientPlan, index};
+use super::journal::Journal;
+use super::layout::{Places, Shape};
+use super::plan::ClientPlan;
+pub use gate::{ACL, Gate};
+use names::Names;
 
-/// Written by the holder of the lock, under its sequencer.
+/// Written by the holder of the lock, under its sequencer, where there is one cell.
 pub const GUARDED: &str = "/ls/dev/guarded";
+/// What an ACL guards, where there is one cell.
+pub const WALLED: &str = "/ls/dev/walled";
 /// Where names come and go.
 pub const DIRECTORY: &str = "/ls/dev/names";
-/// Names there.
-const NAMES: usize = 4;
-/// Nodes that a client keeps open, at most.
-const KEPT_MAX: usize = 3;
 /// What is added to a client's number for each session of its.
-const SESSION: usize = 100;
+pub const SESSION: usize = 100;
 
 /// A client, whichever sessions it has.
 #[derive(Clone)]
@@ -42,6 +47,14 @@ pub struct User {
     pub lock_delay: Duration,
     /// Longest time between two calls.
     pub idle_max_ms: u64,
+    /// Of a thousand acquisitions so many are shared.
+    pub shared_per_mille: u64,
+    /// Whether it listens to what becomes of a file.
+    pub watches: bool,
+    /// Its part in what an ACL guards, if there is such a thing.
+    pub gate: Option<Gate>,
+    /// Which machines there are, and what is where.
+    pub shape: Shape,
     /// Sessions so far.
     pub sessions: Arc<AtomicUsize>,
 }
@@ -54,7 +67,8 @@ impl User {
     pub async fn live(self, env: Env) -> Result<(), String> {
         while !self.journal.is_stopping() {
             let number = self.plan.number + SESSION * (1 + self.sessions.fetch_add(1, Ordering::Relaxed));
-            let who = Applicant { number, caches: self.plan.caches, ..self.applicant() };
+            let is_admin = self.gate == Some(Gate::Keeper);
+            let who = Applicant { number, caches: self.plan.caches, is_admin, ..self.applicant() };
             self.journal.comes_to(&self.host, number);
             self.at("connect");
             match Session::begin(&env, &self, who).await {
@@ -75,12 +89,6 @@ impl User {
     }
 }
 
-/// A node that a session has created and still has open.
-struct Kept {
-    handle: Handle,
-    life: usize,
-}
-
 /// One session of a client.
 struct Session<'a> {
     user: &'a User,
@@ -89,9 +97,10 @@ struct Session<'a> {
     appended: Handle,
     replaced: Handle,
     guarded: Handle,
+    /// Only its keeper has the ACL open.
+    acl: Option<Handle>,
     lock: Handle,
-    directory: Handle,
-    kept: Vec<Kept>,
+    names: Names,
     writes: u64,
     is_lost: bool,
     rng: Rng,
@@ -103,9 +112,19 @@ impl<'a> Session<'a> {
         let text = |error: CallError| error.to_string();
         let file = || OpenOptions::create_file("");
         let appended = client.open(APPENDED, file()).await.map_err(text)?.handle;
-        let replaced = client.open(REPLACED, file()).await.map_err(text)?.handle;
-        let guarded = client.open(GUARDED, file()).await.map_err(text)?.handle;
-        let lock = client.open(LOCK, file().lock_delay(user.lock_delay)).await.map_err(text)?.handle;
+        let places = user.shape.places();
+        let events = if user.watches { watch::events() } else { EventMask::NONE };
+        let opened = client.open(places.replaced, file().events(events)).await.map_err(text)?;
+        let replaced = opened.handle;
+        if user.watches {
+            watch::listen(env, &user.journal, who.number, places.replaced, &replaced);
+        }
+        let acl = match user.gate {
+            Some(Gate::Keeper) => Some(gate::build(&client, places.walled).await.map_err(text)?),
+            Some(Gate::Guest) | None => None,
+        };
+        let guarded = client.open(places.guarded, file()).await.map_err(text)?.handle;
+        let lock = client.open(places.lock, file().lock_delay(user.lock_delay)).await.map_err(text)?.handle;
         let directory = client.open(DIRECTORY, OpenOptions::create_directory()).await.map_err(text)?.handle;
         Ok(Self {
             user,
@@ -114,13 +133,17 @@ impl<'a> Session<'a> {
             appended,
             replaced,
             guarded,
+            acl,
             lock,
-            directory,
-            kept: Vec::new(),
+            names: Names::new(directory, user.shape.spread),
             writes: 0,
             is_lost: false,
             rng: env.seeds.stream("user"),
         })
+    }
+
+    const fn places(&self) -> Places {
+        self.user.shape.places()
     }
 
     fn journal(&self) -> &'a Journal {
@@ -129,6 +152,9 @@ impl<'a> Session<'a> {
 
     async fn work(mut self) {
         while !self.journal().is_stopping() && !self.is_lost {
+            if self.user.gate.is_some() && self.rng.below(8) == 0 {
+                self.pass_gate().await;
+            }
             match self.rng.below(20) {
                 0..=7 => self.read_any().await,
                 8 | 9 => self.append().await,
@@ -141,9 +167,7 @@ impl<'a> Session<'a> {
             let idle = Duration::from_millis(self.rng.below(self.user.idle_max_ms));
             tokio::time::sleep(idle).await;
         }
-        for kept in std::mem::take(&mut self.kept) {
-            self.let_go(kept);
-        }
+        self.let_all_go();
         self.user.at("close");
         self.client.close().await;
     }
@@ -171,15 +195,16 @@ impl<'a> Session<'a> {
     async fn read_any(&mut self) {
         match self.rng.below(3) {
             0 => drop(self.read(APPENDED).await),
-            1 => drop(self.read(REPLACED).await),
-            _ => drop(self.read(GUARDED).await),
+            1 => drop(self.read(self.places().replaced).await),
+            _ => drop(self.read(self.places().guarded).await),
         }
     }
 
     fn file(&self, file: &str) -> Handle {
         match file {
             APPENDED => self.appended.clone(),
-            REPLACED => self.replaced.clone(),
+            _ if file == self.places().replaced => self.replaced.clone(),
+            ACL => self.acl.clone().expect("nobody else writes it"),
             _ => self.guarded.clone(),
         }
     }
@@ -221,7 +246,7 @@ impl<'a> Session<'a> {
 
     async fn replace(&mut self) {
         let contents = self.token();
-        self.write(REPLACED, contents, None, None).await;
+        self.write(self.places().replaced, contents, None, None).await;
     }
 
     /// Writes; a hold whose sequencer guards it must stand as long as the client believes in it.
@@ -271,8 +296,15 @@ impl<'a> Session<'a> {
         self.user.at("acquire");
         let patience = Duration::from_millis(300 + self.rng.below(3_000));
         let lock = self.lock.clone();
-        let acquired = match tokio::time::timeout(patience, lock.acquire(LockMode::Exclusive)).await {
+        let is_shared = self.user.shared_per_mille > 0 && self.rng.below(1_000) < self.user.shared_per_mille;
+        let mode = if is_shared { LockMode::Shared } else { LockMode::Exclusive };
+        let acquired = match tokio::time::timeout(patience, lock.acquire(mode)).await {
             Ok(Ok(acquired)) => acquired,
+            // It was granted just when the last attempt, in the other mode, was given up, and is about to be released.
+            Ok(Err(error)) if error.code == ErrorCode::LockHeld && self.user.shared_per_mille > 0 => {
+                self.journal().note("locks held in the other mode");
+                return self.succeeded();
+            }
             Ok(Err(error)) => return self.failed("acquire", &error),
             Err(_elapsed) => {
                 self.journal().note("locks not waited for");
@@ -280,7 +312,8 @@ impl<'a> Session<'a> {
                 return self.read_any().await;
             }
         };
-        let hold = self.journal().granted(self.number, acquired.lock_generation.0, place(acquired.position));
+        let hold =
+            self.journal().granted(self.number, mode, acquired.lock_generation.0, place(acquired.position));
         self.succeeded();
         self.user.at("sequencer");
         match self.lock.get_sequencer().await {
@@ -288,7 +321,7 @@ impl<'a> Session<'a> {
                 self.guarded.set_sequencer(&sequencer);
                 for _ in 0..self.rng.below(3) {
                     let contents = self.token();
-                    self.write(GUARDED, contents, None, Some((&sequencer, hold))).await;
+                    self.write(self.places().guarded, contents, None, Some((&sequencer, hold))).await;
                 }
                 self.guarded.clear_sequencer();
             }
@@ -317,106 +350,6 @@ impl<'a> Session<'a> {
             let number = self.number;
             self.journal()
                 .problem(format!("P-LEASE: client {number} is safe, and its lock is gone: {error}"));
-        }
-    }
-
-    fn begin_life(&self, name: &str, deed: Deed, instance: Option<u64>) -> usize {
-        self.journal().life(Life {
-            client: self.number,
-            name: name.to_owned(),
-            deed,
-            instance,
-            begun: now(),
-            done: None,
-            is_refused: false,
-            believed_until: None,
-        })
-    }
-
-    fn refuse(&self, life: usize) {
-        self.journal().life_ended(life, |life| life.is_refused = true);
-        self.succeeded();
-    }
-
-    async fn create(&mut self) {
-        self.user.at("create");
-        let name = format!("n{}", index(&mut self.rng, NAMES));
-        let options = OpenOptions::create_file(self.token()).must_create();
-        let (deed, options) = match self.rng.below(2) {
-            0 => (Deed::Create, options),
-            _ => (Deed::CreateEphemeral, options.ephemeral()),
-        };
-        let life = self.begin_life(&name, deed, None);
-        match self.directory.open(&name, options).await {
-            Ok(opened) => {
-                let (instance, position) = (opened.handle.instance().0, place(opened.position));
-                self.journal().life_ended(life, |life| {
-                    life.instance = Some(instance);
-                    life.done = Some((now(), position));
-                });
-                self.succeeded();
-                self.kept.push(Kept { handle: opened.handle, life });
-                if self.kept.len() > KEPT_MAX {
-                    let kept = self.kept.remove(0);
-                    self.let_go(kept);
-                }
-            }
-            Err(error) if error.code == ErrorCode::AlreadyExists => self.refuse(life),
-            // Created, and deleted by somebody else before the answer was made.
-            Err(error) if error.code == ErrorCode::StaleHandle => self.journal().note("opened too late"),
-            Err(error) => self.failed("create", &error),
-        }
-    }
-
-    /// Closes the handle: if the node is ephemeral it goes.
-    fn let_go(&self, kept: Kept) {
-        self.journal().life_ended(kept.life, |life| {
-            life.believed_until.get_or_insert_with(now);
-        });
-        drop(kept.handle);
-    }
-
-    async fn delete(&mut self) {
-        self.user.at("delete");
-        let name = format!("n{}", index(&mut self.rng, NAMES));
-        let opened = match self.directory.open(&name, OpenOptions::write()).await {
-            Ok(opened) => opened,
-            Err(error) if error.code == ErrorCode::NotFound => return self.succeeded(),
-            Err(error) if error.code == ErrorCode::StaleHandle => {
-                return self.journal().note("opened too late");
-            }
-            Err(error) => return self.failed("open", &error),
-        };
-        let life = self.begin_life(&name, Deed::Delete, Some(opened.handle.instance().0));
-        match opened.handle.delete().await {
-            Ok(done) => {
-                let position = place(done.position);
-                self.journal().life_ended(life, |life| life.done = Some((now(), position)));
-                self.succeeded();
-            }
-            Err(error) if error.code == ErrorCode::StaleHandle => self.refuse(life),
-            Err(error) => self.failed("delete", &error),
-        }
-    }
-
-    async fn list(&mut self) {
-        self.user.at("list");
-        let begun = now();
-        match self.directory.read_dir().await {
-            Ok(children) => {
-                let shown = children.children.iter();
-                let children_shown =
-                    shown.map(|child| (child.component.clone(), child.stat.instance.0)).collect();
-                self.journal().listed(Listing {
-                    client: self.number,
-                    begun,
-                    ended: now(),
-                    position: place(children.position),
-                    children: children_shown,
-                });
-                self.succeeded();
-            }
-            Err(error) => self.failed("list", &error),
         }
     }
 }

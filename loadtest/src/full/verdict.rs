@@ -33,8 +33,22 @@ pub struct Counts {
     pub cached_reads: u64,
     /// Locks acquired.
     pub locks: u64,
+    /// Those of them that somebody else had at that time.
+    pub shared: u64,
+    /// Events told of a file.
+    pub events: u64,
+    /// What an ACL guards was opened.
+    pub let_in: u64,
+    /// The same was refused.
+    pub shut_out: u64,
     /// Nodes created and deleted.
     pub lives: u64,
+    /// Those of them in directories whose nodes are in another cell.
+    pub across: u64,
+    /// Directories deleted whose children were in another cell.
+    pub directories_across: u64,
+    /// Requests that went through two layers of proxies.
+    pub layered: u64,
     /// Directories read.
     pub listings: u64,
     /// Sessions lost.

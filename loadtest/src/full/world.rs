@@ -4,125 +4,31 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use hasp_cell::replica::memory_log::MemoryDisk;
-use hasp_cell::service::{CellConfig, CellServer};
+use hasp_cell::service::CellConfig;
 use hasp_client::Env;
 use hasp_proto::id::CellName;
 use hasp_proto::lease::LeaseTerms;
 use hasp_proto::partition::PartitionMap;
-use hasp_proxy::{Proxy, ProxyConfig};
-use hasp_rt::clock::{Clock, SkewedClock, TokioClock};
-use hasp_rt::disk::MemDisk;
+use hasp_proxy::ProxyConfig;
 use hasp_rt::rng::{Rng, Seeds};
-use hasp_rt::tasks::Tasks;
-use hasp_rt::transport::SimTransport;
 use turmoil::Sim;
 
 use super::history::Moment;
 use super::journal::{Journal, Pages};
+use super::layout::listen;
+pub use super::layout::{Shape, address};
+use super::machines::{Habitat, Replica, run_proxy, run_replica};
 
-const PORT: u16 = 7000;
 /// Between two steps of the simulated network.
 const TICK: Duration = Duration::from_millis(5);
 /// Two clocks of a run differ by less than the clock-rate bound of 10,000.
 const SKEW_PPM: u64 = 4_500;
-/// How often a replica is looked at from outside.
-const WATCH: Duration = Duration::from_millis(10);
 
-/// How many machines of each kind, and their limits.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Replicas of the cell.
-    pub replicas: usize,
-    /// Proxies before it.
-    pub proxies: usize,
-    /// Log entries between snapshots.
-    pub snapshot_after: u64,
-    /// Log entries kept behind a snapshot.
-    pub keep_after_snapshot: u64,
-    /// What proxies grant.
-    pub proxy_lease: Duration,
-}
-
-impl Shape {
-    /// So many machines. Few entries between snapshots, so that snapshots and cut logs are common, and so few behind them
-    /// that a replica that was away for a while needs the snapshot.
-    pub fn of(replicas: usize, proxies: usize) -> Self {
-        let proxy_lease = LeaseTerms::default().lease;
-        Self { replicas, proxies, snapshot_after: 50, keep_after_snapshot: 20, proxy_lease }
-    }
-}
-
-/// What makes an [`Env`] on a simulated host, anew each time it starts.
-#[derive(Clone)]
-struct Habitat {
-    label: String,
-    seed: u64,
-    starts: Arc<AtomicU64>,
-    disk: MemDisk,
-    skew: Option<u64>,
-}
-
-impl Habitat {
-    /// Must be called on the host.
-    fn env(&self) -> Env {
-        let start = self.starts.fetch_add(1, Ordering::Relaxed);
-        let clock: Arc<dyn Clock> = match self.skew {
-            Some(rate) => Arc::new(SkewedClock::new(Arc::new(TokioClock::new()), Duration::ZERO, rate)),
-            None => Arc::new(TokioClock::new()),
-        };
-        Env {
-            clock,
-            transport: Arc::new(SimTransport),
-            disk: Arc::new(self.disk.clone()),
-            seeds: Seeds::from_seed(self.seed).child(&format!("{} start {start}", self.label)),
-            tasks: Tasks::new(),
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Replica {
-    log: MemoryDisk,
-    files: MemDisk,
-    is_master: Arc<AtomicBool>,
-    /// It is told to hand over and end.
-    is_leaving: Arc<AtomicBool>,
-    has_stopped: Arc<AtomicBool>,
-    /// Its disk has been full since its start: it may go out of service.
-    may_fail: Arc<AtomicBool>,
-    /// The index that it has applied and the checksum of its state there, if somebody asked for them.
-    digest: Arc<Mutex<Option<(u64, u64)>>>,
-    wants_digest: Arc<AtomicBool>,
-    journal: Journal,
-}
-
-impl Replica {
-    fn new(files: MemDisk, journal: Journal) -> Self {
-        Self {
-            log: MemoryDisk::default(),
-            files,
-            is_master: Arc::default(),
-            is_leaving: Arc::default(),
-            has_stopped: Arc::default(),
-            may_fail: Arc::default(),
-            digest: Arc::default(),
-            wants_digest: Arc::default(),
-            journal,
-        }
-    }
-
-    fn set_sync_delay(&self, delay: Duration) {
-        self.log.set_sync_delay(delay);
-        self.files.set_sync_delay(delay);
-    }
-}
-
-/// One cell, its proxies, and the hosts of their clients.
+/// Cells, their proxies, and the hosts of their clients.
 pub struct World {
     sim: Sim<'static>,
     seed: u64,
@@ -131,7 +37,10 @@ pub struct World {
     shape: Shape,
     replicas: BTreeMap<String, Replica>,
     hosts: Vec<String>,
-    last_master: Option<String>,
+    /// By cell.
+    last_masters: BTreeMap<CellName, String>,
+    /// Requests that upper proxies received.
+    layered: Arc<AtomicU64>,
     /// What the clients were told, and what happened.
     pub journal: Journal,
 }
@@ -153,65 +62,64 @@ impl World {
             .max_message_latency(Duration::from_millis(20))
             .tcp_capacity(65_536)
             .enable_random_order();
-        let names: Vec<String> = (1..=shape.replicas).map(|id| format!("replica-{id}")).collect();
-        let cells = [(CellName::new("a"), names.iter().map(|name| address(name)).collect())];
-        let map = PartitionMap::new(1, "dev", [("/ls/dev", "a")], cells.into()).expect("a good map");
         let mut world = Self {
             sim: builder.build(),
             seed,
             rng: Seeds::from_seed(seed).stream("faults"),
-            map,
+            map: shape.map(),
             shape,
             replicas: BTreeMap::new(),
             hosts: Vec::new(),
-            last_master: None,
+            last_masters: BTreeMap::new(),
+            layered: Arc::default(),
             journal,
         };
-        for (id, name) in (1..).zip(&names) {
-            world.add_replica(id, name);
+        for (cell, names) in shape.cells() {
+            for (id, name) in (1..).zip(&names) {
+                world.add_replica(&cell, id, name);
+            }
         }
-        for place in 1..=shape.proxies {
-            world.add_proxy(&format!("proxy-{place}"));
+        let upper: Vec<String> = shape.upper_proxies().iter().map(|name| address(name)).collect();
+        for name in shape.upper_proxies() {
+            let counted = world.layered.clone();
+            world.add_proxy(&name, Vec::new(), counted);
+        }
+        for name in shape.lower_proxies() {
+            world.add_proxy(&name, upper.clone(), Arc::default());
         }
         world
     }
 
     fn habitat(&mut self, name: &str, skew: Option<u64>) -> Habitat {
         self.hosts.push(name.to_owned());
-        Habitat {
-            label: name.to_owned(),
-            seed: self.seed,
-            starts: Arc::default(),
-            disk: MemDisk::new(),
-            skew,
-        }
+        Habitat::new(name, self.seed, skew)
     }
 
-    fn add_replica(&mut self, id: u64, name: &str) {
+    fn add_replica(&mut self, cell: &CellName, id: u64, name: &str) {
         let habitat = self.habitat(name, None);
         let config = CellConfig {
             snapshot_after: self.shape.snapshot_after,
             keep_after_snapshot: self.shape.keep_after_snapshot,
-            ..CellConfig::new(CellName::new("a"), id, &listen(), PathBuf::from("/data"), self.map.clone())
+            ..CellConfig::new(cell.clone(), id, &listen(), PathBuf::from("/data"), self.map.clone())
         };
-        let replica = Replica::new(habitat.disk.clone(), self.journal.clone());
+        let replica = Replica::new(cell.clone(), habitat.disk.clone(), self.journal.clone());
         let at_start = replica.clone();
         self.replicas.insert(name.to_owned(), replica);
         self.sim.host(name, move || run_replica(config.clone(), habitat.env(), at_start.clone()));
     }
 
-    fn add_proxy(&mut self, name: &str) {
+    fn add_proxy(&mut self, name: &str, upstream: Vec<String>, requests: Arc<AtomicU64>) {
         let skew = self.skew();
         let habitat = self.habitat(name, Some(skew));
         let config = ProxyConfig {
             listen: listen(),
             advertise: Some(address(name)),
             map: self.map.clone(),
-            upstream: Vec::new(),
+            upstream,
             admin: None,
             terms: LeaseTerms { lease: self.shape.proxy_lease },
         };
-        self.sim.host(name, move || run_proxy(config.clone(), habitat.env()));
+        self.sim.host(name, move || run_proxy(config.clone(), habitat.env(), requests.clone()));
     }
 
     /// A host of applications that runs until its work is done; all of them end before the run does.
@@ -274,14 +182,14 @@ impl World {
             Ok(is_done) => is_done,
             Err(error) => panic!("seed {} at {}: {error}", self.seed, self.now()),
         };
-        let master = self.master();
-        if master != self.last_master {
-            if let Some(name) = &master {
+        let masters = self.masters();
+        for (cell, name) in &masters {
+            if self.last_masters.get(cell) != Some(name) {
                 self.journal.elected();
                 self.tell(&format!("{name} is master"));
             }
-            self.last_master = master;
         }
+        self.last_masters = masters;
         is_done
     }
 
@@ -335,22 +243,45 @@ impl World {
         self.journal.read()
     }
 
-    /// The replica that serves as master, as far as it knows itself.
-    pub fn master(&self) -> Option<String> {
+    /// The replica of each cell that serves as its master, as far as it knows itself.
+    pub fn masters(&self) -> BTreeMap<CellName, String> {
         let is_master = |replica: &Replica| replica.is_master.load(Ordering::Relaxed);
-        let masters = self.replicas.iter().filter(|(_, replica)| is_master(replica));
-        masters.map(|(name, _)| name.clone()).next()
+        let masters = self.replicas.iter().rev().filter(|(_, replica)| is_master(replica));
+        // Of several the first stays.
+        masters.map(|(name, replica)| (replica.cell.clone(), name.clone())).collect()
     }
 
-    /// Waits for a master.
+    /// The master of the first cell.
+    pub fn master(&self) -> Option<String> {
+        self.masters().remove(&CellName::new("a"))
+    }
+
+    /// Waits until each cell has a master. That of the first.
     pub fn some_master(&mut self) -> String {
-        self.run_until("master", Duration::from_secs(30), |world| world.master().is_some());
+        let cells = self.map.cells.len();
+        self.run_until("master", Duration::from_secs(30), |world| world.masters().len() == cells);
         self.master().expect("just seen")
+    }
+
+    /// Requests that came through two layers of proxies. None is counted where applications know both.
+    pub fn layered(&self) -> u64 {
+        if self.shape.is_upper_known { 0 } else { self.layered.load(Ordering::Relaxed) }
     }
 
     /// Names of all replicas, in order.
     pub fn replica_names(&self) -> Vec<String> {
         self.replicas.keys().cloned().collect()
+    }
+
+    /// The place of the replica's cell among all cells.
+    pub fn place_of_cell(&self, replica: &str) -> Option<usize> {
+        let cell = &self.replicas.get(replica)?.cell;
+        self.map.cells.keys().position(|other| other == cell)
+    }
+
+    /// Which cell owns which names.
+    pub const fn map(&self) -> &PartitionMap {
+        &self.map
     }
 
     /// What the replica writes to its log is safe only this long after.
@@ -475,67 +406,21 @@ impl World {
         self.hosts.clone()
     }
 
-    /// What each replica has applied, with the checksum of its state there. All must be running.
-    pub fn digests(&mut self) -> BTreeMap<String, (u64, u64)> {
-        for replica in self.replicas.values() {
-            *replica.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            replica.wants_digest.store(true, Ordering::Relaxed);
-        }
-        let digest = |replica: &Replica| *replica.digest.lock().unwrap_or_else(PoisonError::into_inner);
-        self.run_until("digests of all replicas", Duration::from_secs(1), |world| {
-            world.replicas.values().all(|replica| digest(replica).is_some())
+    /// What each replica of the cell has applied, with the checksum of its state there. All must be running.
+    pub fn digests(&mut self, cell: &CellName) -> BTreeMap<String, (u64, u64)> {
+        let of_cell = self.replicas.iter().filter(|(_, replica)| replica.cell == *cell);
+        let replicas: Vec<(String, Replica)> =
+            of_cell.map(|(name, replica)| (name.clone(), replica.clone())).collect();
+        replicas.iter().for_each(|(_, replica)| replica.ask_digest());
+        self.run_until("digests of all replicas", Duration::from_secs(1), |_| {
+            replicas.iter().all(|(_, replica)| replica.digest().is_some())
         });
-        let digests = self.replicas.iter().map(|(name, replica)| Some((name.clone(), digest(replica)?)));
-        digests.flatten().collect()
+        replicas.iter().filter_map(|(name, replica)| Some((name.clone(), replica.digest()?))).collect()
     }
 
-    /// What is safe on each replica's log: term, index and contents of each entry.
-    pub fn logs(&self) -> BTreeMap<String, Vec<(u64, u64, String)>> {
-        self.replicas.iter().map(|(name, replica)| (name.clone(), replica.log.durable_entries())).collect()
+    /// What is safe on the log of each of the cell's replicas: term, index and contents of each entry.
+    pub fn logs(&self, cell: &CellName) -> BTreeMap<String, Vec<(u64, u64, String)>> {
+        let replicas = self.replicas.iter().filter(|(_, replica)| replica.cell == *cell);
+        replicas.map(|(name, replica)| (name.clone(), replica.log.durable_entries())).collect()
     }
-}
-
-/// Where a host listens.
-pub fn address(host: &str) -> String {
-    format!("{host}:{PORT}")
-}
-
-fn listen() -> String {
-    format!("0.0.0.0:{PORT}")
-}
-
-async fn run_replica(config: CellConfig, env: Env, replica: Replica) -> turmoil::Result {
-    let listener = env.transport.listen(&config.listen).await?;
-    let server = CellServer::start_on_log(listener, config, &env, replica.log.open()).await?;
-    let watch = async {
-        while !replica.is_leaving.load(Ordering::Relaxed) {
-            replica.is_master.store(server.status().is_master(), Ordering::Relaxed);
-            if replica.wants_digest.swap(false, Ordering::Relaxed) {
-                let digest = server.status().digest();
-                *replica.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
-            }
-            env.clock.sleep(WATCH).await;
-        }
-    };
-    let failure = tokio::select! {
-        failure = env.tasks.failed() => return Err(failure.into()),
-        reason = server.dead() => Some(reason),
-        () = watch => None,
-    };
-    replica.is_master.store(false, Ordering::Relaxed);
-    match failure {
-        None => server.shutdown().await,
-        Some(reason) if !replica.may_fail.load(Ordering::Relaxed) => return Err(reason.into()),
-        Some(reason) => {
-            replica.journal.note("out of service: full disk");
-            replica.journal.tell(&format!("out of service: {reason}"));
-        }
-    }
-    replica.has_stopped.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
-async fn run_proxy(config: ProxyConfig, env: Env) -> turmoil::Result {
-    let _proxy = Proxy::start(config, &env).await?;
-    Err(env.tasks.failed().await.into())
 }

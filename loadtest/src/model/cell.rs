@@ -186,27 +186,36 @@ impl World {
         self.leadership.isolated_since = None;
         if before.is_some() {
             self.leadership.outdated = before;
+            let lost = tail.iter().filter(|_| !keeps_tail).map(|(batch, _)| *batch);
+            self.leadership.discarded = lost.collect();
         }
         let print = hash_of(&("elected", self.committed.print()));
         let state = self.committed.state.clone();
         self.replica_hears(next, Some(Given::known(Input::Elected(state), print)));
     }
 
-    /// The outdated leader hears that it does not lead.
+    /// The outdated leader hears that nobody knows what became of its entries, and then that it does not lead: it may want
+    /// them again in between.
     pub(super) fn depose(&mut self) {
         let Some(index) = self.leadership.outdated.take() else { return };
+        for batch in std::mem::take(&mut self.leadership.discarded) {
+            self.replica_hears(index, Some(Given::new(Input::Unknown(batch))));
+        }
         let leader = self.leadership.leader.map(|leader| leader as u64 + 1);
         self.replica_hears(index, Some(Given::new(Input::Deposed(leader))));
     }
 
     // What is left out.
 
-    /// A write of an outdated master is committed under its successor, and both see it.
+    /// What an outdated master proposes is committed under its successor, and both see it.
     fn done_in_another_epoch(&mut self, index: usize, batch: BatchId, entry: LogEntry) {
-        let is_meant = |command: &Command| matches!(command, Command::ClientWrite(_));
+        let is_meant = |command: &Command| match self.plan.omission {
+            Some(Omission::EpochShared) => matches!(command, Command::ClientWrite(_)),
+            Some(Omission::EndedByOldMaster) => matches!(command, Command::EndSession { .. }),
+            _ => false,
+        };
         let is_over = entry.epoch < self.committed.state.epoch();
         if let (Some(leader), true) = (self.leadership.leader, is_over)
-            && self.omits(Omission::EpochShared)
             && entry.commands.iter().any(is_meant)
         {
             let epoch = self.committed.state.epoch();

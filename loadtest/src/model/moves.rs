@@ -31,6 +31,8 @@ pub struct MoveBounds {
     pub wishes: [FileWishes; 2],
     /// The first client has the lock when the world begins.
     pub begins_locked: bool,
+    /// The first client's session ends.
+    pub ends: u8,
     /// Changes that are begun: the first moves the children, the next moves them back.
     pub changes: u8,
     /// Those that the administrator gives up.
@@ -116,6 +118,7 @@ impl Moves {
         let bounds = MoveBounds {
             wishes: [first, second],
             begins_locked: true,
+            ends: 0,
             changes: 2,
             give_ups: 1,
             crashes: 2,
@@ -134,6 +137,7 @@ impl Moves {
         Self::of(MoveBounds {
             wishes: [FileWishes::default(), write],
             begins_locked: true,
+            ends: 0,
             changes: 1,
             give_ups: 1,
             crashes: 0,
@@ -148,6 +152,16 @@ impl Moves {
     pub fn unused() -> Self {
         let wishes = [FileWishes::default(); 2];
         Self::of(MoveBounds { wishes, hops: 0, chores: 1, ..Self::small().bounds })
+    }
+
+    /// The same, while the session of the client with the lock ends.
+    pub fn ended() -> Self {
+        Self { name: "moves-ended", ..Self::of(MoveBounds { ends: 1, ..Self::unused().bounds }) }
+    }
+
+    /// The same with one router.
+    pub fn ended_small() -> Self {
+        Self::of(MoveBounds { chores: 0, ..Self::ended().bounds })
     }
 
     /// Little more than is needed to miss that part of the protocol.
@@ -166,6 +180,7 @@ impl Moves {
             Omission::ParcelNotDropped => MoveBounds { give_ups: 1, chores: 1, ..bare },
             Omission::NotPacked | Omission::KeysLeftBehind => MoveBounds { wishes: one(write), ..bare },
             Omission::AnswersLeftBehind => MoveBounds { wishes: one(write), hops: 1, ..bare },
+            Omission::OrphanKept => MoveBounds { begins_locked: true, ends: 1, ..bare },
             Omission::LocksLeftBehind => MoveBounds { begins_locked: true, ..bare },
             Omission::StampLeftBehind => {
                 MoveBounds { wishes: one(FileWishes { deletes: 1, creates: 1, ..write }), ..bare }
@@ -206,6 +221,10 @@ pub enum MoveAction {
     AskAgain(usize, usize),
     /// A client does not wait for its router any longer.
     Hop(usize),
+    /// A client's session ends.
+    End(usize),
+    /// A cell is told so, by the router that the client was last heard through.
+    TellEnd(usize, usize),
     /// A router's next request arrives at a cell, which does it.
     Do(usize, usize),
     /// A cell's next answer arrives at a router.
@@ -232,6 +251,10 @@ impl fmt::Display for MoveAction {
                 write!(f, "c{} asks the same again, through r{}", client + 1, router + 1)
             }
             Self::Hop(client) => write!(f, "c{} loses its connection", client + 1),
+            Self::End(client) => write!(f, "the session of c{} ends", client + 1),
+            Self::TellEnd(client, cell) => {
+                write!(f, "{} hears that the session of c{} is over", CELLS[*cell], client + 1)
+            }
             Self::Do(router, cell) => write!(f, "{} gets a request of r{}", CELLS[*cell], router + 1),
             Self::Hear(router, cell) => write!(f, "r{} gets an answer of {}", router + 1, CELLS[*cell]),
             Self::Wake(router) => write!(f, "r{} has paused long enough", router + 1),
@@ -273,9 +296,9 @@ impl Model for Moves {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("P-LOCK", |_, world: &MoveWorld| {
-                is_not(world, &[Broken::TwoOwners, Broken::Stray, Broken::TwoHolders])
+                is_not(world, &[Broken::TwoOwners, Broken::Stray, Broken::TwoHolders, Broken::Held])
             }),
             Property::always("P-DUR", |_, world: &MoveWorld| is_not(world, &[Broken::Lost, Broken::Refused])),
             Property::always("P-ONCE", |_, world: &MoveWorld| {
@@ -300,11 +323,22 @@ impl Model for Moves {
             Property::sometimes("both routers carry out the same change", |_, world: &MoveWorld| {
                 world.seen.both_at_work
             }),
-            Property::sometimes("a request waits for the move", |_, world: &MoveWorld| world.seen.waited),
-            Property::sometimes("an answer of the source is repeated", |_, world: &MoveWorld| {
-                world.seen.repeated
-            }),
-        ]
+        ];
+        if self.bounds.wishes != [FileWishes::default(); 2] {
+            properties.extend([
+                Property::sometimes("a request waits for the move", |_, world: &MoveWorld| world.seen.waited),
+                Property::sometimes("an answer of the source is repeated", |_, world: &MoveWorld| {
+                    world.seen.repeated
+                }),
+            ]);
+        }
+        if self.bounds.ends > 0 {
+            properties
+                .push(Property::sometimes("a session ends while its lock moves", |_, world: &MoveWorld| {
+                    world.seen.ended_packed
+                }));
+        }
+        properties
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Omission {
     MasterLeaseUnearned,
     /// What an outdated master says of writes is done in its successor's epoch (`fail-1`).
     EpochShared,
+    /// An outdated master ends the session of its successor's client (`fail-1`).
+    EndedByOldMaster,
     /// A proxy goes on before its claim is in the log (`proxy-4`).
     ClaimNotAwaited,
     /// A write that is asked again has another number (P-ONCE).
@@ -45,13 +47,15 @@ pub enum Omission {
     StampLeftBehind,
     /// Who holds locks stays at the source (`move-3`).
     LocksLeftBehind,
+    /// Whose session has ended before its locks came goes on holding them (`proxy-3`).
+    OrphanKept,
     /// The keys of the source's handles stay there (`move-3`).
     KeysLeftBehind,
 }
 
 impl Omission {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::InvalidationNotAwaited,
         Self::ClocksUnbounded,
         Self::LeaseFromReceipt,
@@ -59,6 +63,7 @@ impl Omission {
         Self::FailOverNotAwaited,
         Self::MasterLeaseUnearned,
         Self::EpochShared,
+        Self::EndedByOldMaster,
         Self::ClaimNotAwaited,
         Self::RetriedAnew,
         Self::SealNotVoided,
@@ -72,6 +77,7 @@ impl Omission {
         Self::AnswersLeftBehind,
         Self::StampLeftBehind,
         Self::LocksLeftBehind,
+        Self::OrphanKept,
         Self::KeysLeftBehind,
     ];
 
@@ -85,6 +91,7 @@ impl Omission {
             Self::FailOverNotAwaited => "fail-over-not-awaited",
             Self::MasterLeaseUnearned => "master-lease-unearned",
             Self::EpochShared => "epoch-shared",
+            Self::EndedByOldMaster => "ended-by-old-master",
             Self::ClaimNotAwaited => "claim-not-awaited",
             Self::RetriedAnew => "retried-anew",
             Self::SealNotVoided => "seal-not-voided",
@@ -98,6 +105,7 @@ impl Omission {
             Self::AnswersLeftBehind => "answers-left-behind",
             Self::StampLeftBehind => "stamp-left-behind",
             Self::LocksLeftBehind => "locks-left-behind",
+            Self::OrphanKept => "orphan-kept",
             Self::KeysLeftBehind => "keys-left-behind",
         }
     }
@@ -124,6 +132,7 @@ impl Omission {
                 | Self::AnswersLeftBehind
                 | Self::StampLeftBehind
                 | Self::LocksLeftBehind
+                | Self::OrphanKept
                 | Self::KeysLeftBehind
         )
     }

@@ -167,6 +167,22 @@ impl Plan {
         }
     }
 
+    /// A client that holds a lock straight at a master, which loses it and then its quorum: the next master has the client
+    /// while the last one still wants to end it.
+    pub fn two_masters() -> Self {
+        let bounds = Bounds { passes: 2, calms: 1, cuts: 1, isolations: 1, ..Bounds::default() };
+        Self {
+            name: "two-masters",
+            clients: vec![Role { is_behind: false, ..LOCKER }],
+            pass: Duration::from_secs(13),
+            commits_at_once: false,
+            begins_locked: true,
+            slow: Links::None,
+            bounds,
+            ..Self::cache()
+        }
+    }
+
     /// All of them.
     pub fn all() -> Vec<Self> {
         vec![Self::cache(), Self::fail_over(), Self::tier(), Self::claims(), Self::once()]
@@ -209,6 +225,7 @@ impl Plan {
                 },
                 ..Self::cache()
             },
+            Omission::EndedByOldMaster => Self::two_masters(),
             Omission::ClaimNotAwaited => Self::claims(),
             Omission::RetriedAnew => Self {
                 slow: Links::Of(NodeId::Client(1)),
@@ -228,6 +245,7 @@ impl Plan {
             | Omission::AnswersLeftBehind
             | Omission::StampLeftBehind
             | Omission::LocksLeftBehind
+            | Omission::OrphanKept
             | Omission::KeysLeftBehind => return None,
         };
         Some(Self { omission: Some(omission), ..plan })

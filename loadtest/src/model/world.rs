@@ -74,6 +74,8 @@ pub struct Leadership {
     pub isolated_since: Option<u64>,
     /// Who led before and was not told that it does not any more.
     pub outdated: Option<usize>,
+    /// What that one proposed and its successor's log does not have.
+    pub discarded: Vec<BatchId>,
 }
 
 /// A state. See the module's documentation.

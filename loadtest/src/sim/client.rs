@@ -1,6 +1,7 @@
 //! An application: the library's machine as it runs in production, and a script that makes one call after the other.
 
 mod beliefs;
+mod silence;
 mod views;
 mod watches;
 
@@ -232,6 +233,9 @@ impl World {
         if self.history.asked.len().is_multiple_of(LOOK_AT_TREE) {
             check::tree::check_any(self);
         }
+        if let Some(moves_at) = silence::part(self.plan.silence, index) {
+            return self.think_until_silent(index, moves_at);
+        }
         let cells = self.plan.cells;
         let client = &mut self.clients[index];
         if self.now >= LAST_LOOK {
@@ -349,8 +353,10 @@ impl World {
             return self.open(index, &Step::Write(name.clone()), name, Use::WriteAndLock, Bytes::new());
         };
         let home = &self.history.truths[self.map.home()].state;
-        let next =
-            home.genesis().and_then(|_| script::next_map(&mut self.random, home.map(), self.plan.has_ring));
+        let next = home.genesis().and_then(|_| match self.plan.silence {
+            Some(_) => script::emptied(home.map()),
+            None => script::next_map(&mut self.random, home.map(), self.plan.has_ring),
+        });
         let Some(next) = next else { return self.think_soon(index) };
         let remark =
             script::contents(index, self.lives[&NodeId::Client(index)].number, self.history.asked.len());

@@ -108,7 +108,16 @@ impl World {
                 }
                 Some(Up::Request(request))
             }
-            (Some(Mutant::ClaimNotSent), Up::Request(request)) if matches!(request.op, Op::Claim) => {
+            (Some(Mutant::ClaimNotSent | Mutant::MoveNotClaimed), Up::Request(request))
+                if matches!(request.op, Op::Claim) =>
+            {
+                let answer = Answer::plain(request.number, Ok(Reply::Noted));
+                self.send_down(connection, Down::Answer(answer));
+                None
+            }
+            (Some(Mutant::ClaimKeptAbove), Up::Request(request))
+                if matches!(request.op, Op::Claim) && self.is_between_proxies(connection) =>
+            {
                 let answer = Answer::plain(request.number, Ok(Reply::Noted));
                 self.send_down(connection, Down::Answer(answer));
                 None
@@ -143,6 +152,7 @@ impl World {
         };
         let is_client = matches!(holder, NodeId::Client(_));
         let of_proxy = matches!(host, NodeId::Proxy(_));
+        let is_between_proxies = of_proxy && !is_client;
         let acknowledge = Up::Acknowledge(*sequence);
         match (mutant, item) {
             (Mutant::AcknowledgedUnheard, News::Invalidate { .. }) if is_client => {
@@ -158,6 +168,15 @@ impl World {
                 self.put_up(connection, acknowledge);
                 true
             }
+            (Mutant::UpperAcknowledgesEarly, News::Invalidate { .. }) if is_between_proxies => {
+                self.put_up(connection, acknowledge);
+                self.put_late(connection, down.clone());
+                true
+            }
+            (Mutant::FailOverKeptAbove, News::FailOver { .. }) if is_between_proxies => {
+                self.put_up(connection, acknowledge);
+                true
+            }
             (Mutant::ProxyAcknowledgesEarly, News::Invalidate { .. }) if !is_client => {
                 self.put_up(connection, acknowledge);
                 false
@@ -168,6 +187,13 @@ impl World {
             }
             _ => false,
         }
+    }
+
+    /// Whether it is one that a proxy has with another.
+    fn is_between_proxies(&self, connection: ConnectionId) -> bool {
+        self.network
+            .get(connection)
+            .is_some_and(|it| matches!((it.holder, it.host), (NodeId::Proxy(_), NodeId::Proxy(_))))
     }
 
     fn put_late(&mut self, connection: ConnectionId, down: Down) {
@@ -194,6 +220,17 @@ impl World {
             }
             (Some(Mutant::ProxyLeaseUnbound), Down::Welcome(mut welcome)) if !is_client => {
                 welcome.grant = unbound(welcome.grant);
+                Down::Welcome(welcome)
+            }
+            (Some(Mutant::LowerLeaseUnbound), Down::Lease { keep_alive, grant })
+                if self.is_between_proxies(connection) =>
+            {
+                Down::Lease { keep_alive, grant: unnested(grant) }
+            }
+            (Some(Mutant::LowerLeaseUnbound), Down::Welcome(mut welcome))
+                if self.is_between_proxies(connection) =>
+            {
+                welcome.grant = unnested(welcome.grant);
                 Down::Welcome(welcome)
             }
             (
@@ -357,4 +394,8 @@ pub fn forgetful(state: &State) -> State {
 
 fn unbound(grant: Grant) -> Grant {
     Grant { session: grant.session + UNBOUND, cache: grant.cache + UNBOUND, ..grant }
+}
+
+fn unnested(grant: Grant) -> Grant {
+    Grant { cache: grant.cache.max(grant.session), ..grant }
 }

@@ -49,6 +49,15 @@ pub enum Mutant {
     ProxyLeaseUnbound,
     /// Cells do not hear that a client has come to another proxy (`proxy-4`).
     ClaimNotSent,
+    /// A proxy before others takes an invalidation for acknowledged by those, who hear of it much later (`cache-4`).
+    UpperAcknowledgesEarly,
+    /// A proxy behind another takes its cache lease for as long as its session lease, whatever is left of the other's
+    /// own (`lease-1`).
+    LowerLeaseUnbound,
+    /// A proxy before others does not tell those of a fail-over (`fail-2`).
+    FailOverKeptAbove,
+    /// That a client has come to another proxy is noted by the one before it and goes no further (`proxy-4`).
+    ClaimKeptAbove,
     /// A directory is taken to be sealed although the cell of its children was not asked (`route-4`).
     SealNotAsked,
     /// A seal is taken back although the cell of the directory goes by it still (`route-4`).
@@ -61,11 +70,13 @@ pub enum Mutant {
     MovedWithoutHolders,
     /// What moves to another cell comes there without the lock-delays that run (`move-3`).
     MovedWithoutDelays,
+    /// The new cell of what has moved does not hear through whom those speak who have it (`move-4`).
+    MoveNotClaimed,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::AcknowledgedUnheard,
         Self::InvalidationLost,
         Self::NoFloor,
@@ -88,12 +99,17 @@ impl Mutant {
         Self::ProxyAcknowledgesEarly,
         Self::ProxyLeaseUnbound,
         Self::ClaimNotSent,
+        Self::UpperAcknowledgesEarly,
+        Self::LowerLeaseUnbound,
+        Self::FailOverKeptAbove,
+        Self::ClaimKeptAbove,
         Self::SealNotAsked,
         Self::UnsealNotVoided,
         Self::RootFromMemory,
         Self::AclEvidenceKept,
         Self::MovedWithoutHolders,
         Self::MovedWithoutDelays,
+        Self::MoveNotClaimed,
     ];
 
     /// The promise that it breaks, and that must be seen to be broken.
@@ -105,13 +121,18 @@ impl Mutant {
             | Self::FailOverUnheard
             | Self::EpochShared
             | Self::ProxyAcknowledgesEarly
-            | Self::ProxyLeaseUnbound => "P-LIN",
+            | Self::ProxyLeaseUnbound
+            | Self::UpperAcknowledgesEarly
+            | Self::LowerLeaseUnbound
+            | Self::FailOverKeptAbove => "P-LIN",
             Self::LeaseFromReceipt
             | Self::FastMasterClock
             | Self::VotesNotHeld
             | Self::MasterLeaseUnearned
             | Self::EndedByOldMaster
-            | Self::ClaimNotSent => "P-LEASE",
+            | Self::ClaimNotSent
+            | Self::ClaimKeptAbove
+            | Self::MoveNotClaimed => "P-LEASE",
             Self::MovedWithoutHolders => "P-LOCK",
             Self::MovedWithoutDelays => "P-DELAY",
             Self::AppliedEarly | Self::AcknowledgedBeforeFsync | Self::TailLost | Self::LeaderRestored => {
@@ -132,12 +153,17 @@ impl Mutant {
             Self::ProxyAcknowledgesEarly
                 | Self::ProxyLeaseUnbound
                 | Self::ClaimNotSent
+                | Self::UpperAcknowledgesEarly
+                | Self::LowerLeaseUnbound
+                | Self::FailOverKeptAbove
+                | Self::ClaimKeptAbove
                 | Self::SealNotAsked
                 | Self::UnsealNotVoided
                 | Self::RootFromMemory
                 | Self::AclEvidenceKept
                 | Self::MovedWithoutHolders
                 | Self::MovedWithoutDelays
+                | Self::MoveNotClaimed
         )
     }
 

@@ -79,6 +79,9 @@ pub struct Plan {
     pub slow: (u64, u64),
     /// Whenever the first proxy goes by a seal, what it sends to that cell arrives so much later.
     pub late_seals: Duration,
+    /// At that moment all that the second cell has goes to the first. Some applications that share locks there say nothing
+    /// any more.
+    pub silence: Option<Moment>,
     /// What goes wrong.
     pub faults: Vec<(Moment, Fault)>,
 }
@@ -113,6 +116,7 @@ impl Plan {
             timing,
             slow,
             late_seals: Duration::ZERO,
+            silence: None,
             faults: Vec::new(),
         };
         match setting.stage {

@@ -106,6 +106,11 @@ pub const ALL: &[Regression] = &[
         "P-EVENT",
         "the end of a session that a client had left at an upper proxy ended the subscriptions that it had through a lower one",
     ),
+    with_proxies(
+        2_357_683_853,
+        "P-EVENT",
+        "who opened a node that was gone in a state that was ahead ended what others were still to hear of it",
+    ),
 ];
 
 #[cfg(test)]

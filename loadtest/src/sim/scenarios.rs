@@ -65,14 +65,7 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
         }
         Mutant::ProxyLeaseUnbound => {
             (plan.cells, plan.proxies, plan.clients, plan.lease) = (1, 1, 10, SHORT);
-            let cut = |at| {
-                let cut = |replica| {
-                    let (proxy, replica) = (NodeId::Proxy(0), NodeId::Replica(replica));
-                    (at, Fault::Cut(proxy, replica, true, Duration::from_secs(10)))
-                };
-                (0..REPLICAS).map(cut).collect()
-            };
-            plan.faults = every(13, cut);
+            plan.faults = every(13, |at| cut_from_cell(at, NodeId::Proxy(0)));
         }
         Mutant::ClaimNotSent => {
             (plan.cells, plan.proxies, plan.clients, plan.lease) = (1, 2, 8, SHORT);
@@ -81,6 +74,31 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
             plan.faults = now_and_then(random, (200, 2_000), |random| {
                 let client = NodeId::Client(random.index(clients));
                 let proxy = NodeId::Proxy(random.index(proxies));
+                Fault::Cut(client, proxy, true, random.millis(2_000, 8_000))
+            });
+        }
+        Mutant::UpperAcknowledgesEarly => {
+            layered(plan);
+            plan.faults = faults(random, plan, 5_000, &every_kind);
+        }
+        Mutant::LowerLeaseUnbound => {
+            layered(plan);
+            plan.lease = SHORT;
+            plan.faults = every(13, |at| cut_from_cell(at, NodeId::Proxy(0)));
+        }
+        Mutant::FailOverKeptAbove => {
+            layered(plan);
+            (plan.lease, plan.slow) = (USUAL, (0, 50));
+            let gap = (2_000, 6_000);
+            plan.faults = now_and_then(random, gap, |random| Fault::CrashMaster(0, random.millis(50, 2_000)));
+        }
+        Mutant::ClaimKeptAbove => {
+            layered(plan);
+            (plan.lease, plan.grace) = (SHORT, Duration::from_secs(45));
+            let (clients, lower) = (plan.clients, plan.upper..plan.proxies);
+            plan.faults = now_and_then(random, (200, 2_000), |random| {
+                let client = NodeId::Client(random.index(clients));
+                let proxy = NodeId::Proxy(lower.start + random.index(lower.len()));
                 Fault::Cut(client, proxy, true, random.millis(2_000, 8_000))
             });
         }
@@ -108,6 +126,13 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
                 Fault::Crash(NodeId::Client(1 + random.index(clients - 1)), random.millis(100, 4_000))
             });
         }
+        Mutant::MoveNotClaimed => {
+            (plan.cells, plan.proxies, plan.clients) = (2, 1, 6);
+            (plan.lease, plan.slow) = (USUAL, (0, 50));
+            plan.silence = Some(FIRST_FAULT);
+            // Of nobody who has anything.
+            plan.faults = every(20, |at| vec![(at, Fault::Pause(NodeId::Client(0), Duration::from_secs(1)))]);
+        }
         Mutant::FailOverUnheard => {
             (plan.cells, plan.clients, plan.lease, plan.slow) = (1, 10, USUAL, (0, 50));
             let gap = (2_000, 6_000);
@@ -128,6 +153,18 @@ pub fn set(plan: &mut Plan, random: &mut Random, mutant: Mutant) {
         | Mutant::FastMasterClock
         | Mutant::GenerationReset => plan.faults = faults(random, plan, 700, &every_kind),
     }
+}
+
+/// Two proxies are behind a third.
+const fn layered(plan: &mut Plan) {
+    (plan.cells, plan.proxies, plan.clients) = (1, 3, 12);
+    (plan.upper, plan.first_known) = (1, 1);
+}
+
+/// A proxy loses the first cell for longer than its lease.
+fn cut_from_cell(at: Moment, proxy: NodeId) -> Vec<(Moment, Fault)> {
+    let cut = |replica| (at, Fault::Cut(proxy, NodeId::Replica(replica), true, Duration::from_secs(10)));
+    (0..REPLICAS).map(cut).collect()
 }
 
 /// Many are busy with directories in two cells, through two routers, each as eagerly as one of these.

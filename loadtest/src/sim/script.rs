@@ -120,6 +120,12 @@ pub fn next_map(random: &mut Random, map: &PartitionMap, has_ring: bool) -> Opti
     map.changing(Change { prefix: Prefix::parse(prefix).expect("good"), cells }).ok()
 }
 
+/// The map by which all that the second cell has goes to the first; `None` if that is under way, or done.
+pub fn emptied(map: &PartitionMap) -> Option<PartitionMap> {
+    let prefix = Prefix::parse("/ls/dev/b").expect("good");
+    map.changing(Change { prefix, cells: vec![CellName::new("a")] }).ok()
+}
+
 /// The rule of the ring: what is below each directory in `/ls/dev/r` is of one cell or the other.
 pub const RING: (&str, &str) = ("/ls/dev/r/*", "a b");
 

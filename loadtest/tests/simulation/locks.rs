@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clients::{Applicant, contend, together};
-use crate::history::{Hold, check_exclusive_holders};
+use crate::history::{Hold, check_holders};
 use crate::seeds::for_seeds;
 use crate::world::{World, address};
 
@@ -83,7 +83,7 @@ fn a_lock_is_never_held_twice() {
 
         let pages = world.finish(s(20));
         println!("seed {seed}: {} holds, {:?}", pages.holds.len(), pages.notes);
-        let checked = check_exclusive_holders(&pages.holds);
+        let checked = check_holders(&pages.holds);
         checked.unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
         assert!(pages.problems.is_empty(), "seed {seed}: {:#?}", pages.problems);
         let by = |host: [usize; 2]| move |hold: &&Hold| host.contains(&hold.client);

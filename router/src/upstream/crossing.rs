@@ -472,7 +472,9 @@ impl UpstreamCore {
             }
             (Stage::Root(name), Err(error)) if is_the_cells_word && error.code == ErrorCode::NotFound => {
                 let gone = match &asked.ask.op {
-                    Op::Cross(_) => ErrorCode::StaleHandle.because(format!("the directory {name} is gone")),
+                    op if matches!(op, Op::Cross(_)) || op.is_relative_to(&name) => {
+                        ErrorCode::StaleHandle.because(format!("the directory {name} is gone"))
+                    }
                     _ => error.code.because(format!("the parent directory {name} does not exist")),
                 };
                 self.give_up(now, slot, asked, said(answer.position, gone));

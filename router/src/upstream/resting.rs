@@ -35,7 +35,8 @@ impl UpstreamCore {
         self.cross(now);
     }
 
-    /// Takes the request if it has to wait until the session has come to its end; else gives it back.
+    /// Takes the request if it has to wait until the session has come to its end; else gives it back. Only applications' sessions
+    /// rest, so it has nothing from another cell with it that could be outdated by then.
     pub(super) fn hold_back(&mut self, index: usize, asked: Asked) -> Option<Asked> {
         let slot = &mut self.slots[index];
         if !slot.is_resting {
@@ -51,9 +52,7 @@ impl UpstreamCore {
         let slot = &mut self.slots[index];
         slot.is_resting = false;
         slot.forget();
-        for mut asked in std::mem::take(&mut slot.held_back) {
-            // What was known when it came may not hold any more.
-            self.bring_along(now, index, &mut asked);
+        for asked in std::mem::take(&mut slot.held_back) {
             self.ask(now, index, asked);
         }
     }

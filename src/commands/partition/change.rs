@@ -80,6 +80,7 @@ async fn change(wish: &Wish, args: &Args, client: &Client, ctx: &Context) -> Res
     if args.dry_run {
         return plan(args, client, &prepared.changing).await;
     }
+    let mut signals = take_signals()?;
     let begun = prepared.begin(wish, connect, ctx).await?;
     if !connect.json {
         print(report::started(&begun.changing).as_bytes())?;
@@ -88,7 +89,7 @@ async fn change(wish: &Wish, args: &Args, client: &Client, ctx: &Context) -> Res
         tell_object(connect, State::Moving, &begun.changing, |report| report)?;
         return Ok(Exit::Done);
     }
-    let (changing, ended, took) = begun.follow(ctx).await?;
+    let (changing, ended, took) = begun.follow(ctx, &mut signals).await?;
     tell_end(connect, &changing, ended, took)
 }
 
@@ -102,13 +103,22 @@ pub async fn make(
     connect: &ConnectArgs,
     client: &Client,
     ctx: &Context,
+    signals: &mut Signals,
 ) -> Result<(PartitionMap, Ended, Duration), Failure> {
     let prepared = Prepared::new(wish, connect, client, OpenOptions::write()).await?;
     let found = prepared.found.map.version;
     if found != version {
         return Err(overtaken(&format!("version {found} is there, version {version} was looked at")));
     }
-    prepared.begin(wish, connect, ctx).await?.follow(ctx).await
+    prepared.begin(wish, connect, ctx).await?.follow(ctx, signals).await
+}
+
+/// Signals from now on no longer end the command.
+///
+/// # Errors
+/// If the system does not hand them over.
+pub fn take_signals() -> Result<Signals, Failure> {
+    Signals::take().map_err(|error| Failure::local("take signals", error))
 }
 
 /// A change that can be made to the map as it was found.
@@ -123,7 +133,6 @@ struct Begun {
     handle: Handle,
     changing: PartitionMap,
     began: Time,
-    signals: Signals,
 }
 
 impl Prepared {
@@ -147,19 +156,22 @@ impl Prepared {
         Ok(Self { handle, found, changing })
     }
 
-    /// From here on somebody who leaves is told that the change goes on.
+    /// Whoever leaves from here on has to be told that the change goes on.
     async fn begin(self, wish: &Wish, connect: &ConnectArgs, ctx: &Context) -> Result<Begun, Failure> {
         let Self { handle, found, changing } = self;
-        let signals = Signals::take().map_err(|error| Failure::local("take signals", error))?;
         let began = ctx.env.clock.now();
         let changing = begin(wish, connect, &handle, found, changing).await?;
-        Ok(Begun { handle, changing, began, signals })
+        Ok(Begun { handle, changing, began })
     }
 }
 
 impl Begun {
-    async fn follow(self, ctx: &Context) -> Result<(PartitionMap, Ended, Duration), Failure> {
-        let Self { handle, changing, began, signals } = self;
+    async fn follow(
+        self,
+        ctx: &Context,
+        signals: &mut Signals,
+    ) -> Result<(PartitionMap, Ended, Duration), Failure> {
+        let Self { handle, changing, began } = self;
         let waiting = follow::follow(&handle, &changing, &*ctx.env.clock, signals).await;
         let ended = waiting.inspect_err(|_| tell(report::GOES_ON))?;
         Ok((changing, ended, ctx.env.clock.now().saturating_since(began)))

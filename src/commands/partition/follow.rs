@@ -45,7 +45,7 @@ pub async fn follow(
     handle: &Handle,
     changing: &PartitionMap,
     clock: &dyn Clock,
-    mut signals: Signals,
+    signals: &mut Signals,
 ) -> Result<Ended, Failure> {
     tokio::select! {
         biased;

@@ -1,6 +1,7 @@
 //! What load each cell says that it bears: by rule and by directory, as its master measured it over the last seconds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use hasp_client::{CellName, Name};
 use hasp_proto::partition::{PartitionMap, Prefix};
@@ -34,6 +35,10 @@ pub struct CellLoad {
     pub directories: BTreeMap<Name, Part>,
     /// In directories that are not counted one by one.
     pub others: Part,
+    /// Of the map by which the cell goes.
+    pub map_version: u64,
+    /// For how long it has been counted.
+    pub over: Duration,
 }
 
 /// All cells that say what load they bear.
@@ -79,19 +84,30 @@ impl Part {
 }
 
 impl CellLoad {
-    /// What a cell has sent; names that are none are left out.
+    /// What a cell has sent. What is asked of a name that is none here counts like what is not counted one by one.
     pub fn read(load: &v1::Load) -> Self {
         let rules = load.rules.iter().map(|rule| {
             let part = part(rule.nodes, rule.bytes, rule.reads_per_s, rule.writes_per_s);
             (rule.prefix.clone(), part)
         });
-        let directories = load.directories.iter().filter_map(|it| {
-            Some((Name::parse(&it.name).ok()?, part(it.nodes, it.bytes, it.reads_per_s, it.writes_per_s)))
-        });
+        let mut others = part(0, 0, load.other_reads_per_s, load.other_writes_per_s);
+        let mut directories = BTreeMap::new();
+        for it in &load.directories {
+            let told = part(it.nodes, it.bytes, it.reads_per_s, it.writes_per_s);
+            match Name::parse(&it.name) {
+                Ok(name) => drop(directories.insert(name, told)),
+                Err(_) => {
+                    others.reads_per_s += told.reads_per_s;
+                    others.writes_per_s += told.writes_per_s;
+                }
+            }
+        }
         Self {
             rules: rules.collect(),
-            directories: directories.collect(),
-            others: part(0, 0, load.other_reads_per_s, load.other_writes_per_s),
+            directories,
+            others,
+            map_version: load.map_version,
+            over: Duration::try_from_secs_f64(load.measured_s).unwrap_or_default(),
         }
     }
 }

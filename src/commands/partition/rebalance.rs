@@ -4,10 +4,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hasp_client::CellName;
 use hasp_proto::partition::{MapError, PartitionMap};
 use serde::Serialize;
 
+use super::change::take_signals;
 use super::follow::Ended;
 use super::load::Loads;
 use super::plan::{Wish, refused};
@@ -18,6 +20,9 @@ use crate::commands::status;
 use crate::context::{ConnectArgs, Context};
 use crate::exit::{Exit, Failure, tell};
 use crate::format::{columns, print, print_json};
+
+/// Pause between two looks at what the cells have measured.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Options of `hasp partition rebalance`.
 #[derive(clap::Args, Debug)]
@@ -33,6 +38,10 @@ pub struct Args {
     /// Leave cells alone that have less load than this, in reads/s + 4 x writes/s
     #[arg(long, value_name = "LOAD", default_value = "100")]
     min_load: u32,
+
+    /// Wait until all cells have counted what is asked of them for so many seconds: they begin anew with each change of the map and each master
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(0..=10))]
+    measure: u64,
 
     #[command(flatten)]
     connect: ConnectArgs,
@@ -89,8 +98,7 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 async fn rebalance(args: &Args, ctx: &Context) -> Result<Exit, Failure> {
     let connect = &args.connect;
     let map = map_now(connect, ctx).await?;
-    let loads = Loads::of(&map, &status::report_load(ctx, connect).await);
-    check(&map, &loads)?;
+    let loads = measure(args, &map, ctx).await?;
     let thresholds =
         Thresholds { gain_min: f64::from(args.min_gain) / 100.0, load_min: f64::from(args.min_load) };
     let plan = plan(&map, &loads, thresholds);
@@ -100,15 +108,14 @@ async fn rebalance(args: &Args, ctx: &Context) -> Result<Exit, Failure> {
     let mut versions = Vec::new();
     if args.apply {
         let applying = connect.with_client(ctx, async |client| {
+            let mut signals = take_signals()?;
             for (place, proposal) in plan.proposals.iter().enumerate() {
-                let made = change::make(
-                    &proposal.wish,
-                    *versions.last().unwrap_or(&map.version),
-                    connect,
-                    client,
-                    ctx,
-                )
-                .await;
+                if let Some(signal) = signals.next().now_or_never() {
+                    tell(left(&plan, place));
+                    return Ok(Some(Exit::Code(code_of(signal))));
+                }
+                let version = *versions.last().unwrap_or(&map.version);
+                let made = change::make(&proposal.wish, version, connect, client, ctx, &mut signals).await;
                 let ended = made.and_then(|(changing, ended, took)| told(connect, &changing, ended, took));
                 match ended.map_err(|failure| stopped(&plan, place, failure))? {
                     Ok(version) => versions.push(version),
@@ -127,18 +134,59 @@ async fn rebalance(args: &Args, ctx: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// What load the cells bear by this map, once all have counted for long enough.
+async fn measure(args: &Args, map: &PartitionMap, ctx: &Context) -> Result<Loads, Failure> {
+    let clock = &ctx.env.clock;
+    let over = Duration::from_secs(args.measure);
+    let deadline = clock.now() + over + args.connect.timeout;
+    let mut is_told = false;
+    loop {
+        let loads = Loads::of(map, &status::report_load(ctx, &args.connect).await);
+        match check(map, &loads, over)? {
+            Fit::Yes => return Ok(loads),
+            Fit::No(why) if clock.now() >= deadline => return Err(Failure::Unreachable(why)),
+            Fit::No(why) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tell(format!("waiting, {over:?} are to be measured: {why}"));
+                }
+                clock.sleep(LOOK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Whether something can be planned by what the cells say.
+#[derive(Debug, PartialEq, Eq)]
+enum Fit {
+    Yes,
+    /// Not yet, and why.
+    No(String),
+}
+
 /// Nothing can be said while something moves, or of what is not known.
-fn check(map: &PartitionMap, loads: &Loads) -> Result<(), Failure> {
+fn check(map: &PartitionMap, loads: &Loads, over: Duration) -> Result<Fit, Failure> {
     if let Some(change) = map.change() {
         return Err(refused(&MapError::IsChanging(change.prefix.clone())));
     }
     let silent: Vec<_> =
         map.cells.keys().filter(|cell| !loads.0.contains_key(*cell)).map(CellName::as_str).collect();
-    if silent.is_empty() {
-        return Ok(());
+    if !silent.is_empty() {
+        let cells = if silent.len() == 1 { "cell" } else { "cells" };
+        let why = format!("no master says what load it bears of {cells} {}", silent.join(", "));
+        return Err(Failure::Unreachable(why));
     }
-    let cells = if silent.len() == 1 { "cell" } else { "cells" };
-    Err(Failure::Unreachable(format!("no master says what load it bears of {cells} {}", silent.join(", "))))
+    for (cell, load) in &loads.0 {
+        if load.map_version != map.version {
+            let (theirs, ours) = (load.map_version, map.version);
+            return Ok(Fit::No(format!(
+                "cell {cell} goes by version {theirs} of the map, the file says {ours}"
+            )));
+        }
+        if load.over < over {
+            return Ok(Fit::No(format!("cell {cell} has counted for {:.1} s", load.over.as_secs_f64())));
+        }
+    }
+    Ok(Fit::Yes)
 }
 
 /// The version in which a change is done, or how to leave before that.
@@ -176,6 +224,11 @@ fn stopped(plan: &Plan, place: usize, failure: Failure) -> Failure {
         Failure::Unreachable(why) => Failure::Unreachable(at(why)),
         Failure::Local(why) => Failure::Local(at(why)),
     }
+}
+
+/// Somebody wanted to leave before the next change.
+fn left(plan: &Plan, place: usize) -> String {
+    format!("stopped, {place} of {} changes are made", plan.proposals.len())
 }
 
 /// As it is typed in a shell.

@@ -14,7 +14,7 @@ use serde_json::Value;
 /// Worlds of fewer seeds may all be quiet ones.
 const TELLING_SEEDS: u64 = 20;
 /// What must not be missing where there are enough worlds.
-const NEEDED: [&str; 9] = [
+const NEEDED: [&str; 16] = [
     "crashes",
     "cuts",
     "hand_overs",
@@ -24,6 +24,13 @@ const NEEDED: [&str; 9] = [
     "guarded",
     "cached_reads",
     "locks",
+    "across",
+    "directories_across",
+    "layered",
+    "shared",
+    "events",
+    "let_in",
+    "shut_out",
 ];
 
 /// For how many seconds there is trouble in the world that is told twice.

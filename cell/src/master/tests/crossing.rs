@@ -200,6 +200,23 @@ fn says(root: Root) -> Option<Evidence> {
     Some(Evidence { root: Some(root), ..Evidence::default() })
 }
 
+/// Client 2's handle, made by `a`.
+fn made_in_a(name: Name, instance: u64, kind: NodeKind) -> HandleToken {
+    HandleKey::new(Bytes::from_static(&[7; 32])).seal(&HandleBody {
+        cell: CellName::new("a"),
+        name,
+        instance: Instance(instance),
+        kind,
+        r#use: Use::WriteAndLock,
+        session: key(2).id(),
+        opened_by: RequestNumber(1),
+        epoch: Epoch(1),
+        lock_delay: Duration::ZERO,
+        events: EventMask::default(),
+        ephemeral: false,
+    })
+}
+
 fn child(text: &str) -> String {
     format!("{}/{text}", split())
 }
@@ -237,6 +254,23 @@ fn a_directory_of_another_cell_is_listed_and_watched_by_whoever_has_it_open() {
     assert_eq!(ask_as_bob(&mut world, None, watch(EventMask::NONE)), Ok(Reply::Noted));
     handle_in(ask_as_bob(&mut world, None, create_as(&child("d"), NodeKind::File, None)));
     assert_eq!(world.events(ROUTER).len(), 1, "it is not watched any more");
+}
+
+#[test]
+fn a_name_relative_to_a_directory_of_another_cell_is_of_that_very_directory() {
+    let mut world = b();
+    let relative = |op: Op, base: u64| {
+        let Op::Open(open) = op else { unreachable!() };
+        Op::Open(Open { relative_to: Some(made_in_a(split(), base, NodeKind::Directory)), ..open })
+    };
+    let make = || create_as(&child("c"), NodeKind::File, None);
+    let open = || Op::Open(Open::existing(name(&child("c")), Use::Read));
+
+    let stale = ask_as_bob(&mut world, says(root(9, 20)), relative(make(), 5));
+    assert_eq!(stale, Err(ErrorCode::StaleHandle));
+    handle_in(ask_as_bob(&mut world, None, relative(make(), 9)));
+    assert_eq!(ask_as_bob(&mut world, None, relative(open(), 5)), Err(ErrorCode::StaleHandle));
+    handle_in(ask_as_bob(&mut world, None, relative(open(), 9)));
 }
 
 #[test]
@@ -344,22 +378,7 @@ fn who_speaks_with_a_cell_alone_is_told_that_it_takes_a_router() {
 #[test]
 fn a_handle_on_a_node_that_is_on_its_way_here_waits_for_the_node() {
     let mut world = b();
-    let on = |text: &str| {
-        let body = HandleBody {
-            cell: CellName::new("a"),
-            name: name(text),
-            instance: Instance(7),
-            kind: NodeKind::File,
-            r#use: Use::WriteAndLock,
-            session: key(2).id(),
-            opened_by: RequestNumber(1),
-            epoch: Epoch(1),
-            lock_delay: Duration::ZERO,
-            events: EventMask::default(),
-            ephemeral: false,
-        };
-        HandleKey::new(Bytes::from_static(&[7; 32])).seal(&body)
-    };
+    let on = |text: &str| made_in_a(name(text), 7, NodeKind::File);
     let (elsewhere, forged) = (on("/ls/dev/x/f"), on("/ls/dev/b/f"));
     let wrong = ask_as_bob(&mut world, None, Op::GetStat(elsewhere.clone()));
     assert!(matches!(wrong, Err(ErrorCode::WrongCell { map_version: 1 })), "{wrong:?}");

@@ -170,7 +170,7 @@ fn who_hears_late_that_it_opened_a_node_hears_also_that_it_is_gone() {
     world.ask_again(1, number, open);
 
     assert!(matches!(world.answer(1, number), Some(Ok(Reply::Opened { created: true, .. }))));
-    assert_eq!(world.events(1), ["handle-invalid /ls/dev/g"]);
+    assert_eq!(world.events(1), ["handle-invalid /ls/dev/g to 2"]);
 }
 
 #[test]

@@ -47,6 +47,8 @@ fn the_next_mastership_begins_anew() {
     world.open(1, "/ls/dev/f");
     assert!(!world.core.load(world.now).directories.is_empty());
 
+    assert_eq!(world.core.load(world.now + Duration::from_secs(60)).over, Duration::from_secs(10));
+
     world.input(Input::Deposed(Some(2)));
     assert_eq!(world.core.load(world.now), Measured::default());
 }

@@ -75,11 +75,8 @@ pub(super) fn check(data: &Bytes) -> Result<(), DecodeError> {
 }
 
 impl State {
-    /// Takes these nodes out of the tree, with what belongs to them, and packs it for the cells that they go to.
-    pub(super) fn pack_up(
-        &mut self,
-        leaving: &BTreeSet<(usize, Name)>,
-    ) -> RedBlackTreeMapSync<CellName, Arc<Parcel>> {
+    /// Takes these nodes, parents before their children, out of the tree, with what belongs to them, and packs it for the cells that they go to.
+    pub(super) fn pack_up(&mut self, leaving: &[Name]) -> RedBlackTreeMapSync<CellName, Arc<Parcel>> {
         let own = self.position().cell;
         let map = self.moving.map.clone().expect("a change is under way");
         let after = map.after().expect("a change is under way");
@@ -89,7 +86,7 @@ impl State {
             journeys.map(|(_, to)| (to, Packing::default())).collect();
 
         self.pack_roots(&mut parcels);
-        for (_, name) in leaving {
+        for name in leaving {
             let parcel = parcels.entry(to(after.owner(name))).or_default();
             let node = self.tree.get(name).expect("it was just found there");
             let holders = node.lock.holders().map(|(holder, _)| holder);
@@ -121,7 +118,7 @@ impl State {
         });
         let sealed = sealed.collect();
         // Those below before those above.
-        for (_, name) in leaving.iter().rev() {
+        for name in leaving.iter().rev() {
             self.remove_node(name, None);
         }
         sealed
@@ -164,21 +161,17 @@ impl State {
         // Of directories whose node is here: the cell that gets their children has to know of them, and so has this one if
         // it keeps them while the node goes.
         let change = map.change().expect("a change is under way").prefix.name().clone();
-        let named = self.tree.get(&change).map(|node| (change.clone(), node.clone()));
-        let below =
-            self.tree.below(&change).filter_map(|name| Some((name.clone(), self.tree.get(name)?.clone())));
-        let directories: Vec<_> = named.into_iter().chain(below).collect();
-        for (name, node) in directories {
-            let is_split_after = after.owner(&name) != after.children_owner(&name);
-            if node.kind != NodeKind::Directory || !is_split_after || map.children_owner(&name) != Some(&own)
-            {
-                continue;
-            }
-            let record = RootRecord {
-                instance: node.instance,
-                acls: node.acls.clone(),
-                acl_generation: node.acl_generation,
-            };
+        let split_after = |name: &Name| {
+            let node = self.tree.get(name).filter(|node| node.kind == NodeKind::Directory)?;
+            let is_split = after.owner(name) != after.children_owner(name);
+            (is_split && map.children_owner(name) == Some(&own)).then(|| {
+                let (instance, acl_generation) = (node.instance, node.acl_generation);
+                (name.clone(), RootRecord { instance, acls: node.acls.clone(), acl_generation })
+            })
+        };
+        let directories: Vec<_> =
+            std::iter::once(&change).chain(self.tree.below(&change)).filter_map(split_after).collect();
+        for (name, record) in directories {
             match goes(&name) {
                 Some(cell) => {
                     if let Some(parcel) = parcels.get_mut(&cell) {

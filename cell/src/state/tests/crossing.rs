@@ -107,6 +107,26 @@ fn the_first_child_needs_the_word_of_the_directorys_cell_and_later_ones_do_not()
 }
 
 #[test]
+fn a_name_relative_to_a_directory_of_another_cell_needs_that_very_directory() {
+    let mut b = children();
+    let mut make = |child: &str, base: u64, evidence: Option<Evidence>| {
+        let child = split().child(child).expect("short");
+        let relative_to = Some((split(), Instance(base)));
+        b.write_with(
+            evidence,
+            create_with(child.as_str(), NodeKind::File, |create| create.relative_to = relative_to),
+        )
+    };
+
+    assert_eq!(make("c", 5, None), needs_root());
+    assert_failed(&make("c", 5, says(root(9, 20))), &ErrorCode::StaleHandle, "directory");
+    assert_failed(&make("c", 5, None), &ErrorCode::StaleHandle, "directory");
+    created(&make("c", 9, None));
+    // Whoever has a handle on a directory that is later than what is known here cannot be told that it is gone.
+    created(&make("d", 12, None));
+}
+
+#[test]
 fn the_word_of_another_cell_or_on_another_directory_is_no_word() {
     let mut b = children();
     let of_b = Root { as_of: Position { cell: CellName::new("b"), ..root(5, 10).as_of }, ..root(5, 10) };

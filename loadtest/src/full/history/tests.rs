@@ -1,6 +1,9 @@
 //! Histories that break a promise, and their neighbours that do not.
 
+use std::time::Duration;
+
 use hasp_proto::id::{CellName, Epoch};
+use hasp_proto::node::LockMode;
 
 use super::*;
 
@@ -188,47 +191,46 @@ fn every_acknowledged_append_is_there_once_and_in_order() {
 
 fn hold(client: usize, generation: u64, granted: u64, until: u64, end: HoldEnd) -> Hold {
     let believed_until = Some(Moment(until));
-    Hold { client, generation, position: at(generation * 10), granted: Moment(granted), believed_until, end }
+    let (position, granted) = (at(generation * 10), Moment(granted));
+    let mode = LockMode::Exclusive;
+    Hold { client, mode, generation, position, granted, believed_until, end }
 }
 
 #[test]
 fn holders_follow_one_another() {
     let released = HoldEnd::Released(at(15));
     let one = hold(1, 1, 0, 50, released.clone());
-    check(check_exclusive_holders(&[hold(2, 2, 60, 70, HoldEnd::Open), one.clone()]), None);
+    check(check_holders(&[hold(2, 2, 60, 70, HoldEnd::Open), one.clone()]), None);
 
     let early = hold(2, 2, 40, 70, HoldEnd::Open);
-    check(check_exclusive_holders(&[one.clone(), early]), Some("held until 50 ms, granted at 40 ms"));
+    check(check_holders(&[one.clone(), early]), Some("held until 50 ms, granted at 40 ms"));
 
     let same = hold(2, 1, 60, 70, HoldEnd::Open);
-    check(check_exclusive_holders(&[one.clone(), same]), Some("one generation"));
+    check(check_holders(&[one.clone(), same]), Some("one generation"));
 
     let backwards = hold(1, 1, 0, 50, HoldEnd::Released(at(10)));
-    check(
-        check_exclusive_holders(&[backwards, hold(2, 2, 60, 70, HoldEnd::Open)]),
-        Some("released at a/1/10"),
-    );
+    check(check_holders(&[backwards, hold(2, 2, 60, 70, HoldEnd::Open)]), Some("released at a/1/10"));
 
     let next_at = |index| {
         let mut next = hold(2, 2, 60, 70, HoldEnd::Open);
         next.position = at(index);
         [one.clone(), next]
     };
-    check(check_exclusive_holders(&next_at(9)), Some("acquired at a/1/10 and a/1/9"));
-    check(check_exclusive_holders(&next_at(15)), Some("released at a/1/15, acquired at a/1/15"));
-    check(check_exclusive_holders(&next_at(16)), None);
+    check(check_holders(&next_at(9)), Some("acquired at a/1/10 and a/1/9"));
+    check(check_holders(&next_at(15)), Some("released at a/1/15, acquired at a/1/15"));
+    check(check_holders(&next_at(16)), None);
 
     let mut endless = hold(1, 1, 0, 0, HoldEnd::Open);
     endless.believed_until = None;
-    check(check_exclusive_holders(&[endless, hold(2, 2, 9, 9, HoldEnd::Open)]), Some("until the end"));
+    check(check_holders(&[endless, hold(2, 2, 9, 9, HoldEnd::Open)]), Some("until the end"));
 }
 
 #[test]
 fn who_follows_a_lost_holder_waits_out_the_lock_delay() {
     let lost = hold(1, 1, 0, 50, HoldEnd::Lost(Moment(50), Duration::from_millis(100)));
 
-    check(check_exclusive_holders(&[lost.clone(), hold(2, 2, 150, 160, HoldEnd::Open)]), None);
-    check(check_exclusive_holders(&[lost, hold(2, 2, 149, 160, HoldEnd::Open)]), Some("lock-delay of 100ms"));
+    check(check_holders(&[lost.clone(), hold(2, 2, 150, 160, HoldEnd::Open)]), None);
+    check(check_holders(&[lost, hold(2, 2, 149, 160, HoldEnd::Open)]), Some("lock-delay of 100ms"));
 }
 
 #[test]
@@ -291,10 +293,100 @@ fn a_guarded_write_takes_effect_while_its_acquisition_stands() {
 fn hold_at(generation: u64, index: u64) -> Hold {
     Hold {
         client: 1,
+        mode: LockMode::Exclusive,
         generation,
         position: at(index),
         granted: Moment(index),
         believed_until: None,
         end: HoldEnd::Open,
     }
+}
+
+#[test]
+fn who_shares_a_lock_has_it_with_others_and_nobody_alone_meanwhile() {
+    let sharing = |client, position, granted, until, end| {
+        let mode = LockMode::Shared;
+        Hold { mode, position: at(position), ..hold(client, 1, granted, until, end) }
+    };
+    let (one, other) = (sharing(1, 10, 0, 50, HoldEnd::Open), sharing(2, 12, 20, 90, HoldEnd::Open));
+    check(check_holders(&[one.clone(), other.clone(), hold(3, 2, 90, 99, HoldEnd::Open)]), None);
+    assert_eq!(shared(&[one.clone(), other.clone()]), 1);
+
+    check(
+        check_holders(&[one.clone(), other.clone(), hold(3, 2, 60, 99, HoldEnd::Open)]),
+        Some("held until 90 ms, granted at 60 ms"),
+    );
+    let alone = Hold { mode: LockMode::Exclusive, ..other };
+    check(check_holders(&[one.clone(), alone]), Some("one generation"));
+
+    let lost = HoldEnd::Lost(Moment(50), Duration::from_millis(100));
+    let died = Hold { end: lost, ..one };
+    let joined = sharing(2, 12, 60, 140, HoldEnd::Open);
+    check(check_holders(&[died.clone(), joined.clone(), hold(3, 2, 150, 160, HoldEnd::Open)]), None);
+    check(check_holders(&[died, joined, hold(3, 2, 149, 160, HoldEnd::Open)]), Some("lock-delay of 100ms"));
+}
+
+#[test]
+fn who_shares_a_lock_writes_after_the_first_that_has_it() {
+    let mut operation = moved(write(0, 5, "x", 1, 2), 15);
+    operation.call = Call::Write { contents: "x".into(), guard: Some(7) };
+    let sharing = |index| Hold { mode: LockMode::Shared, ..hold_at(7, index) };
+
+    check(check_guarded(std::slice::from_ref(&operation), &[sharing(20), sharing(10)]), None);
+    check(
+        check_guarded(&[operation], &[sharing(20), sharing(16)]),
+        Some("generation 7 was acquired at a/1/16"),
+    );
+}
+
+#[test]
+fn each_write_is_told_once_and_in_order_and_reads_show_it() {
+    let history = vec![
+        write(0, 5, "x", 1, 2),
+        write(10, 15, "y", 2, 3),
+        write(20, 25, "z", 3, 4),
+        read(2, 40, 41, "y", 3),
+    ];
+    let watch = |told: Vec<Told>| {
+        let told = told.into_iter().zip(30..).map(|(told, moment)| (Moment(moment), told)).collect();
+        vec![Watch { client: 2, file: "f", begun: Moment(8), told }]
+    };
+    let event = |generation: u64| Told::Modified(at(generation * 10));
+    check(check_events(&history, &watch(vec![event(2), event(3)])), None);
+    check(check_events(&history, &watch(vec![event(2), event(4)])), Some("not of a/1/30"));
+    check(check_events(&history, &watch(vec![event(2), event(4)])[..0]), None);
+    check(check_events(&history, &watch(vec![event(3), event(2)])), Some("was told of a/1/20 after a/1/30"));
+    check(check_events(&history, &watch(vec![event(3), event(3)])), Some("after"));
+    check(check_events(&history[..3], &watch(vec![event(2), Told::Lost, event(4)])), None);
+    check(
+        check_events(&history, &watch(vec![event(4)])),
+        Some("was told of a/1/40 at first, and not of a/1/30"),
+    );
+    let shown = [history[2].clone(), history[3].clone()];
+    check(check_events(&shown, &watch(vec![event(4)])), Some("was told of a/1/40 at 30 ms, then"));
+    check(check_events(&history, &watch(vec![Told::Modified(at(21))])), Some("that nobody asked for"));
+
+    let [late] = &watch(vec![event(2), event(3)])[..] else { unreachable!("one watch") };
+    assert!(late.is_up_to_date(&history, Moment(25)));
+    assert!(!late.is_up_to_date(&history, Moment(26)));
+}
+
+#[test]
+fn nobody_is_let_in_or_refused_but_as_the_acl_said_meanwhile() {
+    let knock = |begun, ended, is_allowed| {
+        vec![Knock { client: 1, begun: Moment(begun), ended: Moment(ended), is_allowed, position: None }]
+    };
+    let history = vec![write(10, 15, "*#1", 1, 2), write(30, 35, "#2", 2, 3)];
+    let checked = |knocks: Vec<Knock>| check_access(&history, &knocks, "f", false);
+
+    check(checked(knock(0, 5, false)), None);
+    check(checked(knock(0, 5, true)), Some("said otherwise"));
+    check(checked(knock(12, 14, true)), None);
+    check(checked(knock(12, 14, false)), None);
+    check(checked(knock(16, 20, false)), Some("said otherwise"));
+    check(check_access(&history, &knock(16, 20, false), "f", true), None);
+    check(checked(knock(16, 31, false)), None);
+    check(checked(knock(34, 38, true)), None);
+    check(checked(knock(36, 38, true)), Some("said otherwise"));
+    check(check_access(&history, &knock(36, 38, true), "f", true), Some("said otherwise"));
 }

@@ -34,6 +34,8 @@ pub(super) enum Broken {
     Fallen,
     /// A child without its directory.
     Orphan,
+    /// A client whose session has ended holds a lock for good.
+    Held,
     /// A change that does not end, or something else that was left behind for good.
     Left,
     /// All is done, and the file's directory is of no use.
@@ -54,6 +56,7 @@ impl fmt::Display for Broken {
             Self::Unfounded => "an answer is not that of what was done",
             Self::Fallen => "a number is not greater than those given out before it",
             Self::Orphan => "a child without its directory",
+            Self::Held => "a client whose session has ended holds a lock for good",
             Self::Left => "something was left behind for good",
             Self::Stuck => "a directory in which nobody can create or that nobody can delete",
             Self::Unanswered => "a client waits for nothing",
@@ -84,6 +87,13 @@ impl File {
     }
 }
 
+impl File {
+    fn without(mut self, holder: SessionId) -> Self {
+        self.holder.take_if(|it| *it == holder);
+        self
+    }
+}
+
 /// All that was done.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Onlooker {
@@ -92,13 +102,15 @@ pub(super) struct Onlooker {
     done: BTreeMap<(SessionId, u64), Option<u64>>,
     /// The last of that.
     stamp: u64,
+    /// Whose session has ended: cells hear of that some time.
+    ended: Option<SessionId>,
 }
 
 impl Onlooker {
     /// Of a file that is there, and that nobody has locked.
     pub(super) fn begun(node: &Node) -> Self {
         let file = File::of(node);
-        Self { stamp: file.locked.max(file.written), file: Some(file), done: BTreeMap::new() }
+        Self { stamp: file.locked.max(file.written), file: Some(file), done: BTreeMap::new(), ended: None }
     }
 
     /// Which file it is, if there is one.
@@ -109,6 +121,12 @@ impl Onlooker {
     /// Whether somebody has its lock.
     pub(super) fn is_locked(&self) -> bool {
         self.file.as_ref().is_some_and(|file| file.holder.is_some())
+    }
+
+    /// A client's session has ended: nothing is its own any more.
+    pub(super) fn ended(&mut self, client: SessionId) {
+        self.ended = Some(client);
+        self.file = self.file.take().map(|file| file.without(client));
     }
 
     /// A write was done.
@@ -187,7 +205,11 @@ impl Onlooker {
             if nodes[cell].is_some() && !serving[cell] {
                 return Err(Broken::Stray);
             }
-            if serving[cell] && nodes[cell].map(File::of) != self.file {
+            let file = nodes[cell].map(|node| match self.ended {
+                Some(ended) => File::of(node).without(ended),
+                None => File::of(node),
+            });
+            if serving[cell] && file != self.file {
                 return Err(Broken::Lost);
             }
             let directory = other.node(&prefix).map(|node| node.instance);

@@ -1,5 +1,8 @@
 //! A state of the model, and what happens in it.
 
+mod ending;
+mod prober;
+
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -25,6 +28,7 @@ use crate::model::crossing::routers::{Router, Steps};
 use crate::model::crossing::{self, Waits};
 use crate::model::hashed::Hashed;
 use crate::model::world::Committed;
+use prober::Prober;
 
 /// A router is told of what is left of a change, with nothing else going on, until that is done.
 const TELLINGS_MAX: u8 = 6;
@@ -54,6 +58,7 @@ pub(super) struct Seen {
     at_work: [Option<u64>; 2],
     pub(super) both_at_work: bool,
     pub(super) given_up_packed: bool,
+    pub(super) ended_packed: bool,
     pub(super) moved_locked: bool,
     pub(super) repeated: bool,
     pub(super) waited: bool,
@@ -69,6 +74,8 @@ struct Client {
     file: Option<(usize, Instance)>,
     /// It was told that it has the lock.
     is_holder: bool,
+    /// Its session is over: which cells have not heard that yet.
+    ending: Option<[bool; 2]>,
 }
 
 impl Client {
@@ -219,6 +226,13 @@ impl MoveWorld {
 
     fn asks(&self, index: usize, actions: &mut Vec<MoveAction>) {
         let (client, left) = (&self.clients[index], &self.left.wishes[index]);
+        if let Some(ending) = client.ending {
+            let untold = (0..CELLS.len()).filter(|cell| ending[*cell]);
+            return actions.extend(untold.map(|cell| MoveAction::TellEnd(index, cell)));
+        }
+        if index == 0 && self.left.ends > 0 && client.asked.is_none() {
+            actions.push(MoveAction::End(index));
+        }
         match client.asked {
             Some((_, Waits::At(..))) if self.left.hops > 0 => actions.push(MoveAction::Hop(index)),
             Some((_, Waits::At(..))) => {}
@@ -277,6 +291,12 @@ impl MoveWorld {
                 self.left.hops -= 1;
                 self.clients[client].lose();
             }
+            MoveAction::End(client) => {
+                self.left.ends -= 1;
+                self.clients[client].ending = Some([true; 2]);
+                self.onlooker.ended(client_id(client));
+            }
+            MoveAction::TellEnd(client, cell) => self.tell_end(known, client, cell),
             MoveAction::Do(router, cell) => {
                 let wire = &mut self.routers[router].wires[cell];
                 let Some(request) = wire.requests.pop_front() else { return };
@@ -476,6 +496,7 @@ impl MoveWorld {
             return Err(Broken::Unanswered);
         }
         Onlooker::look_at_rest(self.states())?;
+        self.look_for_ended(model)?;
         if self.is_of_use(model) { Ok(()) } else { Err(Broken::Stuck) }
     }
 
@@ -517,44 +538,6 @@ impl MoveWorld {
         let instance = cells[HOME].state.node(&prefix())?.instance;
         tries(&mut cells, Op::Delete(handle(HOME, prefix(), instance, NodeKind::Directory, client)))?;
         Some(())
-    }
-}
-
-/// A client behind a router of its own, while nothing else goes on.
-struct Prober {
-    client: usize,
-    router: Router,
-}
-
-impl Prober {
-    fn new(client: usize, map: &PartitionMap) -> Self {
-        Self { client, router: Router::begun(client, 0, map) }
-    }
-
-    /// Asks and waits; `Some` if it was done.
-    fn tries(
-        &mut self,
-        model: &Moves,
-        cells: &mut [Hashed<Committed>; 2],
-        number: u64,
-        op: Op,
-    ) -> Option<Reply> {
-        let known = &*model.shared.0;
-        let ask = Ask { on_behalf: Some(on_behalf(self.client, number, 0)), ..op.into() };
-        let (ticket, mut answers) = self.router.ask(&known.steps, &ask);
-        while !self.router.is_quiet() {
-            for (cell, state) in cells.iter_mut().enumerate() {
-                let wire = &mut self.router.wires[cell];
-                if let Some(request) = wire.requests.pop_front() {
-                    let session = wire.session;
-                    let mut master = Master { commits: &known.commits, cell: state, omission: None };
-                    let (answer, _) = master.answer(session, &request);
-                    wire.answers.push_back(Hashed::new(answer));
-                }
-                answers.extend(self.router.hear(&known.steps, cell));
-            }
-        }
-        answers.into_iter().find(|(answered, _)| *answered == ticket)?.1.result.ok()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is told of a plan.
 
 use hasp_proto::partition::{Change, Prefix};
+use hasp_proto::wire::admin::v1;
 
 use super::*;
 use crate::commands::partition::load::CellLoad;
@@ -97,14 +98,63 @@ fn nothing_is_planned_while_something_moves_or_a_cell_is_silent() {
     let map = PartitionMap::new(1, "dev", [("/ls/dev", "a")], cells).expect("a good map");
     let one = Loads([(cell("a"), CellLoad::default())].into());
     let both = Loads(["a", "b"].map(|name| (cell(name), CellLoad::default())).into());
+    let check = |map: &PartitionMap, loads| check(map, loads, Duration::ZERO);
     let why = |map: &PartitionMap, loads| check(map, loads).map_err(|failure| failure.to_string());
 
-    assert_eq!(why(&map, &both), Ok(()));
+    assert_eq!(why(&map, &both), Ok(Fit::No("cell a goes by version 0 of the map, the file says 1".into())));
     assert_eq!(why(&map, &one), Err("Unreachable: no master says what load it bears of cell b".into()));
     let Wish::Split(change) = split("/ls/dev/jobs").wish else { panic!("a split") };
     let changing = map.changing(change).expect("a good change");
     let expected = "InvalidArgument: partition rule /ls/dev/jobs is changing: one change at a time";
     assert_eq!(why(&changing, &both), Err(expected.into()));
+}
+
+#[test]
+fn nothing_is_planned_before_all_cells_have_counted_for_long_enough_by_the_map_of_now() {
+    let cells = ["a", "b"].map(|name| (cell(name), vec![])).into();
+    let map = PartitionMap::new(7, "dev", [("/ls/dev", "a")], cells).expect("a good map");
+    let load = |map_version, millis| CellLoad {
+        map_version,
+        over: Duration::from_millis(millis),
+        ..CellLoad::default()
+    };
+    let check = |b: CellLoad| {
+        let loads = Loads([(cell("a"), load(7, 10_000)), (cell("b"), b)].into());
+        check(&map, &loads, Duration::from_secs(3)).expect("all have answered")
+    };
+
+    assert_eq!(check(load(7, 3_000)), Fit::Yes);
+    assert_eq!(check(load(7, 2_940)), Fit::No("cell b has counted for 2.9 s".into()));
+    for version in [6, 8] {
+        let why = format!("cell b goes by version {version} of the map, the file says 7");
+        assert_eq!(check(load(version, 10_000)), Fit::No(why));
+    }
+}
+
+#[test]
+fn what_is_asked_of_a_name_that_is_none_here_still_counts() {
+    let directory = |name: &str, reads_per_s| v1::DirectoryLoad {
+        name: name.into(),
+        reads_per_s,
+        ..v1::DirectoryLoad::default()
+    };
+    let sent = v1::Load {
+        directories: vec![directory("/ls/dev/d", 2.0), directory("/ls/dev/../d", 3.0)],
+        other_reads_per_s: 4.0,
+        measured_s: f64::NAN,
+        ..v1::Load::default()
+    };
+    let read = CellLoad::read(&sent);
+
+    assert_eq!(read.directories.len(), 1);
+    assert!((read.others.reads_per_s - 7.0).abs() < 1e-9, "{read:?}");
+    assert_eq!(read.over, Duration::ZERO);
+}
+
+#[test]
+fn who_leaves_says_how_far_it_came() {
+    let plan = planned(vec![split("/ls/dev/x"), split("/ls/dev/y")]);
+    assert_eq!(left(&plan, 1), "stopped, 1 of 2 changes are made");
 }
 
 #[test]

@@ -107,6 +107,13 @@ fn what_the_other_cell_says_of_the_directory_is_what_the_client_is_told() {
     let other = Root { name: name("/ls/dev/p/e"), ..root() };
     check(open(), Ok(Reply::Root(other)), ErrorCode::Unavailable, "makes no sense", false);
     check(list_root(), error(ErrorCode::NotFound), ErrorCode::StaleHandle, "is gone", true);
+    let relative = |base| {
+        let open = Open::existing(name("/ls/dev/p/d/f"), Use::Read);
+        Op::Open(Open { relative_to: Some(base), ..open })
+    };
+    check(relative(directory()), error(ErrorCode::NotFound), ErrorCode::StaleHandle, "is gone", true);
+    let above = handle("p", "/ls/dev/p", NodeKind::Directory);
+    check(relative(above), error(ErrorCode::NotFound), ErrorCode::NotFound, not_found, true);
 }
 
 #[test]
