@@ -7,7 +7,8 @@
 //!   ├─ world         machines, their disks, the network between them
 //!   ├─ faults        what goes wrong, and how it is mended
 //!   ├─ users         what applications do; they note all of it in the journal
-//!   └─ history, lives     what must hold of what they were told
+//!   ├─ operator      moves what they work on from cell to cell meanwhile
+//!   └─ history, lives, relocation     what must hold of what they were told
 //! ```
 //!
 //! Hand-made scenarios in `tests/simulation` use the same world, clients and checks. A run of one seed says the same,
@@ -20,7 +21,9 @@ pub mod journal;
 pub mod layout;
 pub mod lives;
 mod machines;
+pub mod operator;
 pub mod plan;
+pub mod relocation;
 pub mod swarm;
 pub mod telling;
 pub mod users;

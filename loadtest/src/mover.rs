@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use hasp_client::{
-    Client, ConnectOptions, Env, ErrorCode, EventKind, EventMask, Handle, HandleEvent, LockMode, OpenOptions,
+    Client, ConnectOptions, Env, ErrorCode, EventKind, EventMask, Generation, Handle, HandleEvent, LockMode,
+    OpenOptions,
 };
 use hasp_proto::partition::{Change, PARTITIONS_FILE, PartitionMap, Standing};
 use hasp_proto::time::Time;
@@ -77,7 +78,10 @@ impl Mover {
         let changing = async {
             let (changing, began) = self.begin(&mut decide).await?;
             begun(&changing);
-            let ended = self.end_of(&changing).await?;
+            if let Standing::GivenUp(why) = self.end_of(&changing).await? {
+                bail!("given up: {why}");
+            }
+            let ended = self.env.clock.now();
             anyhow::Ok(Moved { changing, began, ended })
         };
         let done = tokio::time::timeout(deadline, changing).await;
@@ -89,28 +93,49 @@ impl Mover {
         decide: &mut impl FnMut(&PartitionMap) -> anyhow::Result<Change>,
     ) -> anyhow::Result<(PartitionMap, Time)> {
         loop {
-            let read = self.file.get_contents_and_stat().await.context("read the partition map")?;
-            let map = PartitionMap::parse(&read.contents).context("read the partition map")?;
+            let (map, generation) = self.read().await?;
             let changing = map.changing(decide(&map)?)?;
             let began = self.env.clock.now();
-            let writing = self.file.set_contents(changing.to_file(), Some(read.stat.content_generation));
-            match writing.await {
-                Ok(_) => return Ok((changing, began)),
-                // The end of the change before, seen late.
-                Err(error) if error.code == ErrorCode::GenerationMismatch => {}
-                Err(error) => return Err(error).context("write the partition map"),
+            // If not: the end of the change before, seen late.
+            if self.write(&changing, generation).await? {
+                return Ok((changing, began));
             }
         }
     }
 
-    async fn end_of(&self, changing: &PartitionMap) -> anyhow::Result<Time> {
+    /// The map as its file shows it, and that file's generation.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn read(&self) -> anyhow::Result<(PartitionMap, Generation)> {
+        let read = self.file.get_contents_and_stat().await.context("read the partition map")?;
+        let map = PartitionMap::parse(&read.contents).context("read the partition map")?;
+        Ok((map, read.stat.content_generation))
+    }
+
+    /// Writes a map if the file has not changed since that generation. Whether it has not.
+    ///
+    /// # Errors
+    /// It is refused, or whether it was written is not known.
+    pub async fn write(&self, map: &PartitionMap, if_generation: Generation) -> anyhow::Result<bool> {
+        match self.file.set_contents(map.to_file(), Some(if_generation)).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code == ErrorCode::GenerationMismatch => Ok(false),
+            Err(error) => Err(error).context("write the partition map"),
+        }
+    }
+
+    /// Waits until the change that was under way in a map is done or given up.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub async fn end_of(&self, changing: &PartitionMap) -> anyhow::Result<Standing> {
         let mut events = self.file.events();
         loop {
             let read = self.file.get_contents_and_stat().await.context("read the partition map")?;
             match Standing::of(changing, &read.contents)? {
-                Standing::Done(_) => return Ok(self.env.clock.now()),
-                Standing::GivenUp(why) => bail!("given up: {why}"),
                 Standing::Moving => {}
+                ended => return Ok(ended),
             }
             tokio::select! {
                 biased;
@@ -209,8 +234,7 @@ impl MoveWork {
             None => mover.insert(Mover::connect(&self.env, self.targets.clone(), &namespace).await?),
         };
         // Decided before the probe goes where it is to be.
-        let read = mover.file.get_contents_and_stat().await.context("read the partition map")?;
-        let map = PartitionMap::parse(&read.contents)?;
+        let (map, _) = mover.read().await?;
         let change = moves::next_change(&map, &self.directories, &mut self.rng)?;
         moves::kind_of(&map, &change).clone_into(&mut record.kind);
         record.prefix = change.prefix.to_string();

@@ -519,6 +519,8 @@ impl UpstreamCore {
         } else if is_of_map.is_some() && asked.tries_left > 1 && own.is_some() && !self.is_ending {
             asked.tries_left -= 1;
             asked.drop_memberships();
+            // Perhaps it was sent by the map before.
+            asked.progress.is_rerouted = asked.is_for_client();
             let until = now + WRONG_CELL_PAUSE;
             self.places.insert(asked.ticket, Place::Paused(until));
             self.paused.insert((until, asked.ticket), asked);

@@ -32,6 +32,8 @@ pub struct Faults<'a> {
     /// Hosts that do not run, or were told to end.
     down: BTreeSet<String>,
     full: BTreeSet<String>,
+    /// From when until when, at most, something was wrong.
+    pub spans: Vec<(Duration, Duration)>,
     /// What came of it.
     pub counts: Counts,
     /// What a host did that it must not do.
@@ -48,6 +50,7 @@ impl<'a> Faults<'a> {
             made: 0,
             down: BTreeSet::new(),
             full: BTreeSet::new(),
+            spans: Vec::new(),
             counts: Counts::default(),
             broken: Vec::new(),
         }
@@ -65,6 +68,9 @@ impl<'a> Faults<'a> {
             }
         }
         world.tell("all is mended");
+        for (_, until) in &mut self.spans {
+            *until = world.elapsed().min(*until);
+        }
         for (_, mend) in std::mem::take(&mut self.mends) {
             self.mend(world, mend);
         }
@@ -88,7 +94,9 @@ impl<'a> Faults<'a> {
 
     fn later(&mut self, world: &World, after: Duration, mend: Mend) {
         self.made += 1;
-        self.mends.insert((world.elapsed() + after, self.made), mend);
+        let due = world.elapsed() + after;
+        self.spans.push((world.elapsed(), due));
+        self.mends.insert((due, self.made), mend);
     }
 
     fn strike(&mut self, world: &mut World) {

@@ -6,16 +6,19 @@
 mod access;
 mod events;
 mod locks;
+mod places;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use hasp_proto::id::CellName;
 use hasp_proto::position::Position;
 
 pub use access::{Knock, check_access};
 pub use events::{Told, Watch, check_events, delivered};
-pub use locks::{Hold, HoldEnd, check_guarded, check_holders, shared};
+pub use locks::{Hold, HoldEnd, carried, check_guarded, check_holders, shared};
+pub(super) use places::{Floors, is_earlier, may_follow};
 
 /// Milliseconds of the simulated network since the start of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +162,8 @@ struct Written<'a> {
 pub type Broken = String;
 
 /// P-DUR, P-ONCE: every acknowledged write is a link of one chain, each generation the predecessor of the next, and each
-/// at a later position, however often a write was asked again before it was answered. Where a link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
+/// at a later position than all before it in its cell, however often a write was asked again before it was answered. Where
+/// a link is missing there must have been a write whose outcome nobody knows, and contents must belong to one generation.
 ///
 /// # Errors
 /// What is broken.
@@ -186,13 +190,6 @@ fn check_chain(operations: &[&Operation]) -> Result<(), Broken> {
         if one.generation == next.generation {
             return Err(format!("two writes were acknowledged with generation {}", one.generation));
         }
-        if !one.position.is_before(next.position) {
-            let (from, to) = (one.generation, next.generation);
-            return Err(format!(
-                "generation {from} was written at {}, and {to} at {}",
-                one.position, next.position
-            ));
-        }
         if next.previous < one.generation {
             return Err(format!(
                 "generation {} replaced {}: the acknowledged {} was lost",
@@ -207,6 +204,18 @@ fn check_chain(operations: &[&Operation]) -> Result<(), Broken> {
                 )
             })?;
         }
+    }
+    check_links(&writes)
+}
+
+/// Later generations are later in the log of their cell, also of one that they have left and come back to.
+fn check_links(writes: &[Written<'_>]) -> Result<(), Broken> {
+    let mut floors = Floors::default();
+    for write in writes {
+        floors.rise(write.generation, write.position).map_err(|(from, at)| {
+            let Written { generation, position, .. } = write;
+            format!("generation {from} was written at {at}, and {generation} at {position}")
+        })?;
     }
     Ok(())
 }
@@ -251,7 +260,7 @@ fn check_contents(operations: &[&Operation]) -> Result<(), Broken> {
 }
 
 /// P-LIN, P-MONO: whatever begins after something has ended sees that or newer, whichever clients did the two; what is at
-/// a later position is newer; and a client, which does one thing after another, never sees an earlier position, and
+/// a later position of the same cell is newer; and a client, which does one thing after another, never sees an earlier position, and
 /// writes at a later one.
 ///
 /// # Errors
@@ -307,13 +316,14 @@ fn check_places(operations: &[&Operation]) -> Result<(), Broken> {
     seen.sort_by_key(|(at, generation, is_read)| {
         (at.cell.as_str(), at.epoch, at.index, *is_read, *generation)
     });
-    let mut floor = 0;
+    let mut floors: BTreeMap<&CellName, u64> = BTreeMap::new();
     for (at, generation, is_read) in seen {
-        if generation < floor || (!is_read && generation == floor) {
+        let floor = floors.entry(&at.cell).or_default();
+        if generation < *floor || (!is_read && generation == *floor) {
             let what = if is_read { "read" } else { "written" };
             return Err(format!("generation {generation} {what} at {at}, and {floor} was there before"));
         }
-        floor = floor.max(generation);
+        *floor = generation.max(*floor);
     }
     Ok(())
 }

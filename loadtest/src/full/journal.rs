@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hasp_proto::node::LockMode;
+use hasp_proto::partition::PartitionMap;
 use hasp_proto::position::Position;
 
 use super::history::{Answer, Call, Hold, HoldEnd, Knock, Moment, Operation, Told, Watch};
 use super::lives::{Life, Listing};
+use super::relocation::{Outcome, Relocation};
 
 /// A clone is the same journal.
 #[derive(Clone, Default)]
@@ -47,6 +49,8 @@ pub struct Pages {
     pub watches: Vec<Watch>,
     /// Who tried to open what an ACL guards.
     pub knocks: Vec<Knock>,
+    /// Changes of the map, one after another.
+    pub relocations: Vec<Relocation>,
 }
 
 /// The present moment. Only for code that runs on a simulated host.
@@ -196,6 +200,26 @@ impl Journal {
     pub fn knocked(&self, knock: Knock) {
         self.tell(&format!("{knock:?}"));
         self.pages().knocks.push(knock);
+    }
+
+    /// The operator is about to change the map, and perhaps to take that back.
+    pub fn relocates(&self, changing: PartitionMap, is_recalled: bool) {
+        let change = changing.change().expect("it is changing").clone();
+        self.tell(&format!("version {} of the map: {change:?}, recalled: {is_recalled}", changing.version));
+        self.pages().relocations.push(Relocation { changing, begun: now(), is_recalled, ended: None });
+    }
+
+    /// The change that is not over, as far as the operator knows.
+    pub fn relocation(&self) -> Option<Relocation> {
+        self.pages().relocations.last().filter(|last| last.ended.is_none()).cloned()
+    }
+
+    /// That change is over.
+    pub fn relocated(&self, outcome: Outcome) {
+        self.tell(&format!("the change of the map has ended: {outcome:?}"));
+        let mut pages = self.pages();
+        let last = pages.relocations.last_mut().expect("one is under way");
+        last.ended.get_or_insert((now(), outcome));
     }
 
     /// Whether the client still relies on what it holds.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hasp_proto::id::CellName;
 use hasp_proto::lease::LeaseTerms;
-use hasp_proto::partition::PartitionMap;
+use hasp_proto::name::Name;
+use hasp_proto::partition::{PartitionMap, Prefix};
 
 use super::clients::{LOCK, REPLACED};
 use super::users::{DIRECTORY, GUARDED, WALLED};
@@ -23,6 +24,8 @@ pub struct Shape {
     pub replicas: usize,
     /// What a second cell has, if there is one.
     pub spread: Spread,
+    /// Whether an operator moves names from cell to cell while clients work on them.
+    pub has_moves: bool,
     /// Proxies before them, or before the upper proxies.
     pub proxies: usize,
     /// Proxies that the others are behind, if there are any.
@@ -56,6 +59,7 @@ impl Shape {
         Self {
             replicas,
             spread: Spread::One,
+            has_moves: false,
             proxies,
             upper: 0,
             is_upper_known: false,
@@ -106,16 +110,35 @@ impl Shape {
 
     /// Where applications keep what is about the lock, and what they replace.
     pub const fn places(&self) -> Places {
+        let (guarded, lock) = ("/ls/dev/b/guarded", "/ls/dev/b/lock");
         match self.spread {
+            // All that can.
+            Spread::Prefix | Spread::Ring if self.has_moves => {
+                Places { replaced: "/ls/dev/b/replaced", guarded, lock, walled: "/ls/dev/b/walled" }
+            }
             Spread::One => Places { replaced: REPLACED, guarded: GUARDED, lock: LOCK, walled: WALLED },
             Spread::Prefix => {
                 let replaced = "/ls/dev/b/replaced";
                 Places { replaced, guarded: GUARDED, lock: LOCK, walled: WALLED }
             }
-            Spread::Ring => {
-                let (guarded, lock) = ("/ls/dev/b/guarded", "/ls/dev/b/lock");
-                Places { replaced: REPLACED, guarded, lock, walled: "/ls/dev/b/walled" }
-            }
+            Spread::Ring => Places { replaced: REPLACED, guarded, lock, walled: "/ls/dev/b/walled" },
+        }
+    }
+
+    /// Whether what an ACL guards is not always in the cell of the ACL.
+    pub const fn is_acl_elsewhere(&self) -> bool {
+        self.has_moves || matches!(self.spread, Spread::Ring)
+    }
+
+    /// What an operator moves, where one does.
+    pub fn movable(&self) -> Vec<Prefix> {
+        let names = Name::parse(DIRECTORY).expect("a good name");
+        let second = Prefix::Below(Name::parse(SECOND.0).expect("a good name"));
+        match self.spread {
+            _ if !self.has_moves => Vec::new(),
+            Spread::One => Vec::new(),
+            Spread::Prefix => vec![second, Prefix::Below(names)],
+            Spread::Ring => vec![second, Prefix::Ring(names)],
         }
     }
 
@@ -159,8 +182,6 @@ pub fn listen() -> String {
 
 #[cfg(test)]
 mod tests {
-    use hasp_proto::name::Name;
-
     use super::*;
 
     #[test]

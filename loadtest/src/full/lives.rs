@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use hasp_proto::position::Position;
 
-use super::history::{Broken, Moment};
+use super::history::{Broken, Floors, Moment};
 
 /// Something that a client did to a name.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ pub struct Listing {
 }
 
 /// P-LIN, P-DUR, P-ONCE, P-SEQ for names: instances of a name grow, a listing shows what was created before it and not
-/// deleted before it, by position and by time, and nothing else. A directory that was deleted was empty, and nothing was
+/// deleted before it, by position in one cell and by time, and nothing else. A directory that was deleted was empty, and nothing was
 /// made in it afterwards, wherever its children were (`route-4`).
 ///
 /// # Errors
@@ -119,29 +119,56 @@ fn check_emptied(deleted: &Life, children: &[&Life]) -> Result<(), Broken> {
 
 /// A later creation of the same name has a greater instance.
 fn check_instances(lives: &[Life]) -> Result<(), Broken> {
-    let mut created: Vec<((&str, &str), u64, &Position)> = lives
-        .iter()
-        .filter(|life| life.deed != Deed::Delete)
-        .filter_map(|life| {
-            Some(((life.directory.as_str(), life.name.as_str()), life.instance?, &life.done.as_ref()?.1))
-        })
-        .collect();
-    created.sort_by_key(|(name, instance, _)| (*name, *instance));
+    let mut created: BTreeMap<(&str, &str), Vec<Created<'_>>> = BTreeMap::new();
+    for life in lives.iter().filter(|life| life.deed != Deed::Delete) {
+        let (Some(instance), Some((ended, position))) = (life.instance, &life.done) else { continue };
+        let name = (life.directory.as_str(), life.name.as_str());
+        created.entry(name).or_default().push(Created {
+            instance,
+            begun: life.begun,
+            ended: *ended,
+            position,
+        });
+    }
+    for ((directory, name), mut created) in created {
+        created.sort_by_key(|created| created.instance);
+        check_created(&created).map_err(|broken| format!("{directory}/{name}: {broken}"))?;
+    }
+    Ok(())
+}
+
+/// A node that came into being.
+struct Created<'a> {
+    instance: u64,
+    begun: Moment,
+    ended: Moment,
+    position: &'a Position,
+}
+
+/// By position in each cell, and by time wherever they were created.
+fn check_created(created: &[Created<'_>]) -> Result<(), Broken> {
+    let mut floors = Floors::default();
+    for next in created {
+        let Created { instance, position, .. } = next;
+        floors.rise(*instance, position).map_err(|(before, at)| {
+            format!("instance {before} was created at {at}, {instance} at {position}")
+        })?;
+    }
     for pair in created.windows(2) {
         let [one, next] = pair else { unreachable!("windows of two") };
-        if one.0 == next.0 && (one.1 == next.1 || !one.2.is_before(next.2)) {
-            return Err(format!(
-                "{}/{}: instance {} was created at {}, {} at {}",
-                one.0.0, one.0.1, one.1, one.2, next.1, next.2
-            ));
+        if one.instance == next.instance || next.ended < one.begun {
+            let (before, at) = (one.instance, one.begun);
+            let Created { instance, ended, .. } = next;
+            return Err(format!("instance {before} was created after {at}, {instance} before {ended}"));
         }
     }
     Ok(())
 }
 
 fn check_shown(life: &Life, lives: &[&Life], listing: &Listing) -> Result<(), String> {
-    let Some((ended, position)) = &life.done else { return Ok(()) };
-    let is_before = !listing.position.is_before(position);
+    let Some((ended, _)) = &life.done else { return Ok(()) };
+    let reflected = is_reflected(life, listing);
+    let (is_before, is_after) = (reflected == Some(true), reflected == Some(false));
     if *ended < listing.begun && !is_before {
         return Err("it was done before, and is not reflected".into());
     }
@@ -149,7 +176,7 @@ fn check_shown(life: &Life, lives: &[&Life], listing: &Listing) -> Result<(), St
     let is_shown = shown.is_some() && shown == life.instance;
     match life.deed {
         Deed::Delete if is_before && is_shown => Err("shown after it was deleted".into()),
-        Deed::Create | Deed::CreateEphemeral if !is_before && is_shown => {
+        Deed::Create | Deed::CreateEphemeral if is_after && is_shown => {
             Err("shown before it was created".into())
         }
         Deed::Create if is_before && !is_shown && !may_be_deleted(life, lives, listing) => Err("lost".into()),
@@ -165,6 +192,17 @@ fn check_shown(life: &Life, lives: &[&Life], listing: &Listing) -> Result<(), St
     }
 }
 
+/// Whether a listing shows what there was once it was done: by position in one cell; in two by time, if that tells. That it
+/// was done at all is not known of what was not answered.
+fn is_reflected(life: &Life, listing: &Listing) -> Option<bool> {
+    let (ended, position) = life.done.as_ref()?;
+    if position.cell == listing.position.cell {
+        return Some(!listing.position.is_before(position));
+    }
+    let is_before = *ended < listing.begun;
+    (is_before || life.begun > listing.ended).then_some(is_before)
+}
+
 /// Whether somebody asked for its end who may have had it before the listing.
 fn may_be_deleted(life: &Life, lives: &[&Life], listing: &Listing) -> bool {
     lives.iter().any(|other| {
@@ -173,7 +211,7 @@ fn may_be_deleted(life: &Life, lives: &[&Life], listing: &Listing) -> bool {
             && other.instance == life.instance
             && !other.is_refused
             && other.begun <= listing.ended
-            && other.done.as_ref().is_none_or(|(_, position)| !listing.position.is_before(position))
+            && is_reflected(other, listing) != Some(false)
     })
 }
 
@@ -314,5 +352,32 @@ mod tests {
         check(&[late, directory.clone()], elsewhere(), Some("after"));
         let at_once = Life { begun: Moment(15), ..life(Deed::Create, 7, Some(18)) };
         check(&[at_once, directory], elsewhere(), None);
+    }
+
+    #[test]
+    fn what_was_done_in_another_cell_is_shown_if_it_was_done_before() {
+        let in_b = |index| Position { cell: CellName::new("b"), ..at(index) };
+        let there = |begun, ended| Life {
+            begun: Moment(begun),
+            done: Some((Moment(ended), in_b(1_000))),
+            ..life(Deed::Create, 7, None)
+        };
+        check(&[there(0, 10)], listing(20, None), Some("lost"));
+        check(&[there(0, 10)], listing(20, Some(7)), None);
+        check(&[there(22, 30)], listing(20, Some(7)), Some("shown before"));
+        for shown in [None, Some(7)] {
+            check(&[there(15, 30)], listing(20, shown), None);
+        }
+        let deleted = Life { deed: Deed::Delete, ..there(12, 15) };
+        check(&[there(0, 10), deleted.clone()], listing(20, Some(7)), Some("shown after it was deleted"));
+        check(&[there(0, 10), deleted], listing(20, None), None);
+
+        let again = |instance| Life {
+            begun: Moment(20),
+            instance: Some(instance),
+            ..life(Deed::Create, 0, Some(30))
+        };
+        check(&[there(0, 10), again(8)], listing(40, Some(8)), Some("lost"));
+        check(&[there(0, 10), again(6)], listing(40, Some(6)), Some("instance 6 was created after 20 ms"));
     }
 }

@@ -99,6 +99,7 @@ impl Plan {
         let mut rng = Seeds::from_seed(seed).stream("plan");
         let rng = &mut rng;
         let spread = spread(seed);
+        let has_moves = has_moves(seed, spread);
         let drawn = index(rng, 3);
         let (upper, is_upper_known) = layers(seed);
         // Who routes between cells is often a proxy.
@@ -106,6 +107,7 @@ impl Plan {
         let shape = Shape {
             replicas: if rng.below(5) == 0 { 5 } else { 3 },
             spread,
+            has_moves,
             proxies,
             upper,
             is_upper_known,
@@ -117,6 +119,8 @@ impl Plan {
         let (count, at) = (3 + index(rng, 6), hosts.len());
         for number in 1..=count {
             let is_behind_proxies = proxies > 0 && rng.below(3) > 0;
+            // What a client without a router holds stays where it is (`move-2`).
+            let is_behind_proxies = is_behind_proxies || has_moves;
             let caches = rng.below(4) > 0;
             hosts[number % at].push(ClientPlan { number, is_behind_proxies, caches });
         }
@@ -142,7 +146,7 @@ impl Plan {
             master_per_mille: pick(rng, [300, 600, 900]),
             idle_max_ms: pick(rng, [100, 300, 600]),
             shared_per_mille: pick(&mut uses, [0, 0, 400, 800]),
-            has_watches: uses.below(2) == 0,
+            has_watches: uses.below(2) == 0 || has_moves,
             has_gate: uses.below(2) == 0,
         }
     }
@@ -165,6 +169,11 @@ impl Plan {
 fn spread(seed: u64) -> Spread {
     let mut rng = Seeds::from_seed(seed).stream("spread");
     pick(&mut rng, [Spread::One, Spread::One, Spread::One, Spread::Prefix, Spread::Ring, Spread::Ring])
+}
+
+/// Whether names move in that world: in half of those of two cells.
+fn has_moves(seed: u64, spread: Spread) -> bool {
+    spread != Spread::One && Seeds::from_seed(seed).stream("moves").below(2) == 0
 }
 
 /// How many proxies others are behind in that world, and whether applications know of them: from a stream of its own, too.
@@ -212,6 +221,10 @@ mod tests {
         for upper in 0..3 {
             let layered = |plan: &&Plan| plan.shape.upper == upper && (upper == 0 || plan.shape.proxies > 0);
             assert!(plans.iter().filter(layered).count() >= 3, "{upper} upper proxies");
+        }
+        for spread in [Spread::Prefix, Spread::Ring] {
+            let moving = |plan: &&Plan| plan.shape.spread == spread && plan.shape.has_moves;
+            assert!(plans.iter().filter(moving).count() >= 2, "{spread:?}");
         }
         for uses in [
             |plan: &Plan| plan.shared_per_mille > 0,

@@ -13,14 +13,16 @@ use hasp_proto::partition::PartitionMap;
 use super::clients::{APPENDED, Applicant, connect, together};
 use super::faults::Faults;
 use super::history::{
-    Answer, Broken, Call, Moment, Operation, Watch, check_access, check_appended, check_events,
+    Answer, Broken, Call, Moment, Operation, Watch, carried, check_access, check_appended, check_events,
     check_generations_chain, check_guarded, check_holders, check_read_your_writes, check_zones, delivered,
     shared,
 };
 use super::journal::{Journal, Pages, now};
 use super::layout::Spread;
 use super::lives::{Deed, Life, Listing, check_lives};
+use super::operator::Operator;
 use super::plan::{ClientPlan, Plan};
+use super::relocation::{Outcome, Reigns, Relocation, check_owners};
 use super::users::{ACL, DIRECTORY, Gate, SESSION, User};
 use super::verdict::{Counts, Verdict};
 use super::world::{World, address};
@@ -77,13 +79,19 @@ fn play(seed: u64, plan: &Plan, journal: &Journal) -> (Counts, Vec<Broken>) {
     for (at, clients) in (1..).zip(&plan.hosts) {
         add_users(&mut world, plan, &format!("apps-{at}"), clients);
     }
+    if plan.shape.has_moves {
+        add_operator(&mut world, plan);
+    }
     world.some_master();
     world.run_for(PEACE);
     let mut faults = Faults::new(seed, plan);
     faults.trouble(&mut world);
+    let mended = world.now();
     let (mut counts, mut broken) = (faults.counts, faults.broken);
     world.run_for(RECOVERY.max(plan.shape.proxy_lease + RECOVERY / 2));
+    broken.extend(half_done(&world, mended));
     broken.extend(end(&mut world, plan));
+    count_moves(&mut counts, &journal.read(), &faults.spans);
     if broken.is_empty() {
         broken.extend(look_once_more(&mut world, plan));
         let cells: Vec<CellName> = world.map().cells.keys().cloned().collect();
@@ -122,6 +130,22 @@ fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan])
         let users = users.clone();
         async move { together(users.into_iter().map(|user| user.live(env.child("user")))).await }
     });
+}
+
+/// It goes to the replicas of the home cell or to proxies.
+fn add_operator(world: &mut World, plan: &Plan) {
+    let (_, home) = plan.shape.cells().swap_remove(0);
+    let hosts = if world.below(2) == 0 { home } else { plan.shape.known_proxies() };
+    let (targets, journal) = (addresses(&hosts), world.journal.clone());
+    let operator = Operator { targets, journal, shape: plan.shape };
+    world.add_mortal_clients("apps-operator", move |env| operator.clone().live(env));
+}
+
+/// What was begun while something was wrong is over.
+fn half_done(world: &World, mended: Moment) -> Option<Broken> {
+    let relocation = world.journal.relocation().filter(|last| last.begun <= mended)?;
+    let change = relocation.changing.change();
+    Some(format!("no progress: since {} the map is about to change, {change:?}", relocation.begun))
 }
 
 fn addresses(hosts: &[String]) -> Vec<String> {
@@ -278,9 +302,10 @@ fn check(pages: &Pages, plan: &Plan) -> Vec<Broken> {
         ("P-DUR, P-ONCE", appended),
         ("P-LOCK, P-DELAY", check_holders(&pages.holds)),
         ("P-EVENT", check_events(operations, &pages.watches)),
-        ("P-ACL", check_access(operations, &pages.knocks, ACL, plan.shape.spread == Spread::Ring)),
+        ("P-ACL", check_access(operations, &pages.knocks, ACL, plan.shape.is_acl_elsewhere())),
         ("P-SEQ", check_guarded(operations, &pages.holds)),
         ("P-LIN, P-DUR, P-ONCE", check_lives(&pages.lives, &pages.listings)),
+        ("P-MOVE", check_owners(&plan.shape.map(), pages)),
     ];
     let broken = checks.into_iter().filter_map(|(rule, result)| Some(format!("{rule}: {}", result.err()?)));
     broken.collect()
@@ -298,17 +323,17 @@ fn count(counts: &mut Counts, pages: &Pages, map: &PartitionMap) {
     counts.listings = pages.listings.len() as u64;
     counts.lives = pages.lives.iter().filter(|life| life.done.is_some()).count() as u64;
     let done: Vec<&Life> = pages.lives.iter().filter(|life| life.done.is_some()).collect();
-    let is_across = |directory: &str| {
-        let name = Name::parse(directory).expect("a good name");
-        map.owner(&name) != map.children_owner(&name)
+    // No change of the map concerns the nodes of the directories.
+    let is_across = |life: &&&Life| {
+        let directory = Name::parse(&life.directory).expect("a good name");
+        life.done.as_ref().map(|(_, position)| &position.cell) != map.owner(&directory)
     };
-    counts.across = done.iter().filter(|life| is_across(&life.directory)).count() as u64;
-    let is_directory_across = |life: &Life| {
-        life.deed == Deed::Delete
-            && life.directory == DIRECTORY
-            && is_across(&format!("{DIRECTORY}/{}", life.name))
-    };
-    counts.directories_across = done.iter().filter(|life| is_directory_across(life)).count() as u64;
+    counts.across = done.iter().filter(is_across).count() as u64;
+    let reigns = Reigns::of(map, &pages.relocations);
+    let is_directory = |life: &&&Life| life.deed == Deed::Delete && life.directory == DIRECTORY;
+    let directories = done.iter().filter(is_directory).filter(|life| were_elsewhere(life, &reigns));
+    counts.directories_across = directories.count() as u64;
+    counts.locks_moved = carried(&pages.holds) as u64;
     counts.cached_reads = noted("cached reads");
     counts.sessions_lost = noted("lost sessions");
     for operation in &pages.operations {
@@ -321,4 +346,19 @@ fn count(counts: &mut Counts, pages: &Pages, map: &PartitionMap) {
             _ => {}
         }
     }
+}
+
+/// Whether the children of a node were in another cell when it was deleted, whichever map held just then.
+fn were_elsewhere(life: &Life, reigns: &Reigns) -> bool {
+    let Some((ended, _)) = life.done else { return false };
+    let name = Name::parse(&format!("{}/{}", life.directory, life.name)).expect("a good name");
+    reigns.between(life.begun, ended).all(|map| map.owner(&name) != map.children_owner(&name))
+}
+
+fn count_moves(counts: &mut Counts, pages: &Pages, troubles: &[(Duration, Duration)]) {
+    let moves = || pages.relocations.iter().filter(|relocation| relocation.is_done());
+    counts.moves = moves().count() as u64;
+    counts.moves_in_trouble = moves().filter(|relocation| relocation.is_troubled(troubles)).count() as u64;
+    let is_recalled = |relocation: &&Relocation| relocation.has_ended(Outcome::GivenUp);
+    counts.moves_recalled = pages.relocations.iter().filter(is_recalled).count() as u64;
 }

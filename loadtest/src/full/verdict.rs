@@ -51,6 +51,14 @@ pub struct Counts {
     pub layered: u64,
     /// Directories read.
     pub listings: u64,
+    /// Changes of the map by which names went from cell to cell.
+    pub moves: u64,
+    /// Those of them while something was wrong.
+    pub moves_in_trouble: u64,
+    /// Changes of the map that were taken back in time.
+    pub moves_recalled: u64,
+    /// Locks that were held on while they moved.
+    pub locks_moved: u64,
     /// Sessions lost.
     pub sessions_lost: u64,
 }

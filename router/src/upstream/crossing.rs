@@ -88,7 +88,7 @@ pub(super) struct Progress {
     is_revoked: bool,
     /// The cell of that slot tells of the children, or does not: whatever the directory's own cell says next is the answer.
     watched_at: Option<usize>,
-    /// It has waited for another map.
+    /// It has waited for another map, or was refused by a cell that it was sent to by an older one.
     pub(super) is_rerouted: bool,
 }
 

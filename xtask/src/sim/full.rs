@@ -14,7 +14,7 @@ use serde_json::Value;
 /// Worlds of fewer seeds may all be quiet ones.
 const TELLING_SEEDS: u64 = 20;
 /// What must not be missing where there are enough worlds.
-const NEEDED: [&str; 16] = [
+const NEEDED: [&str; 19] = [
     "crashes",
     "cuts",
     "hand_overs",
@@ -31,6 +31,9 @@ const NEEDED: [&str; 16] = [
     "events",
     "let_in",
     "shut_out",
+    "moves",
+    "moves_in_trouble",
+    "locks_moved",
 ];
 
 /// For how many seconds there is trouble in the world that is told twice.

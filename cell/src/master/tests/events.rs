@@ -278,3 +278,42 @@ fn a_client_that_speaks_through_another_by_now_hears_on_when_the_earlier_one_say
     assert_eq!(world.events(8), ["contents-modified /ls/dev/f"]);
     assert_eq!(world.events(9), [""; 0], "what it had before is over");
 }
+
+/// Proposes all that is asked, and hands the outcomes of the first batch in with a state that has applied the others too.
+fn commit_with_the_state_ahead(world: &mut World) {
+    let mut applied = Vec::new();
+    while let Some((batch, entry)) = world.log.pop_front() {
+        applied.push((batch, world.state.apply(&entry)));
+    }
+    assert!(applied.len() > 1, "only one batch was proposed");
+    for (batch, outcomes) in applied {
+        world.input(Input::Applied(batch, outcomes, world.state.clone()));
+    }
+    world.commit();
+}
+
+#[test]
+fn who_opens_a_node_that_is_gone_in_a_state_ahead_leaves_others_what_they_are_to_hear() {
+    let mut world = World::serving();
+    for client in [1, 2, 3] {
+        world.client(client);
+    }
+    let Op::Open(mut ephemeral) = create("/ls/dev/e") else { unreachable!() };
+    ephemeral.create.as_mut().expect("creates").ephemeral = true;
+    let Ok(Reply::Opened { handle, .. }) = world.call(1, Op::Open(ephemeral)) else { panic!("created") };
+    let other = world.open(1, "/ls/dev/f");
+    subscribed(&mut world, 2, "/ls/dev/e");
+    world.sent.clear();
+
+    let late = world.ask(3, subscribing("/ls/dev/e", Use::WriteAndLock));
+    world.ask(1, set(&handle, "x"));
+    world.ask(1, Op::Delete(handle));
+    for _ in 0..20 {
+        world.ask(1, set(&other, "company for these, so that they are proposed at once"));
+    }
+    commit_with_the_state_ahead(&mut world);
+
+    assert!(matches!(world.answer(3, late), Some(Ok(Reply::Opened { .. }))));
+    assert_eq!(world.events(2), ["contents-modified /ls/dev/e", "handle-invalid /ls/dev/e"]);
+    assert_eq!(world.events(3).first().map(String::as_str), Some("handle-invalid /ls/dev/e to 1"));
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hasp_proto::node::LockMode;
 use hasp_proto::position::Position;
 
-use super::{Broken, Call, Moment, Operation};
+use super::{Broken, Call, Moment, Operation, is_earlier, may_follow};
 
 /// One acquisition of the run's lock.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ pub enum HoldEnd {
 }
 
 /// P-LOCK, P-SEQ, P-DELAY: those who hold one lock at a time share it under one generation, or one of them has it alone. What
-/// has different generations follows one another, by position and by what the holders believe, and who follows one that
-/// died waits out its lock-delay.
+/// has different generations follows one another, by position in each cell and by what the holders believe, and who follows
+/// one that died waits out its lock-delay.
 ///
 /// # Errors
 /// What is broken.
@@ -61,15 +61,15 @@ pub fn check_holders(holds: &[Hold]) -> Result<(), Broken> {
             check_end(hold)?;
         }
     }
-    let mut lost: Vec<&Hold> = Vec::new();
-    for pair in acquisitions.values().collect::<Vec<_>>().windows(2) {
-        let [before, after] = pair else { unreachable!("windows of two") };
-        // Lock-delays of those who shared it may run for longer than others hold on.
-        lost.extend(before.iter().filter(|hold| matches!(hold.end, HoldEnd::Lost(..))));
-        for next in *after {
-            before.iter().try_for_each(|one| check_follows(one, next))?;
-            lost.iter().try_for_each(|one| check_delay(one, next))?;
+    let mut before: Vec<&Hold> = Vec::new();
+    for holders in acquisitions.values() {
+        for next in holders {
+            // The last first. Those before it may be of the same cell where it is not, and lock-delays of those who
+            // shared it may run for longer than others hold on.
+            before.iter().rev().try_for_each(|one| check_follows(one, next))?;
+            before.iter().rev().try_for_each(|one| check_delay(one, next))?;
         }
+        before.extend(holders);
     }
     Ok(())
 }
@@ -80,6 +80,13 @@ pub fn shared(holds: &[Hold]) -> usize {
     holds.len() - generations.len()
 }
 
+/// How often somebody gave the lock back in another cell than that which had granted it.
+pub fn carried(holds: &[Hold]) -> usize {
+    let is_carried =
+        |hold: &&Hold| matches!(&hold.end, HoldEnd::Released(at) if at.cell != hold.position.cell);
+    holds.iter().filter(is_carried).count()
+}
+
 fn broken(one: &Hold, next: &Hold, why: impl fmt::Display) -> Broken {
     let name = |hold: &Hold| format!("client {} with generation {}", hold.client, hold.generation);
     format!("{}, then {}: {why}", name(one), name(next))
@@ -87,7 +94,7 @@ fn broken(one: &Hold, next: &Hold, why: impl fmt::Display) -> Broken {
 
 fn check_end(hold: &Hold) -> Result<(), Broken> {
     match &hold.end {
-        HoldEnd::Released(position) if !hold.position.is_before(position) => {
+        HoldEnd::Released(position) if !may_follow(&hold.position, position) => {
             let (client, generation) = (hold.client, hold.generation);
             Err(format!(
                 "client {client} with generation {generation}: acquired at {}, and released at {position}",
@@ -99,7 +106,7 @@ fn check_end(hold: &Hold) -> Result<(), Broken> {
 }
 
 fn check_follows(one: &Hold, next: &Hold) -> Result<(), Broken> {
-    if !one.position.is_before(&next.position) {
+    if !may_follow(&one.position, &next.position) {
         return Err(broken(one, next, format!("acquired at {} and {}", one.position, next.position)));
     }
     if one.believed_until.is_none_or(|until| until > next.granted) {
@@ -107,7 +114,7 @@ fn check_follows(one: &Hold, next: &Hold) -> Result<(), Broken> {
         return Err(broken(one, next, format!("held until {until}, granted at {}", next.granted)));
     }
     match &one.end {
-        HoldEnd::Released(position) if !position.is_before(&next.position) => {
+        HoldEnd::Released(position) if !may_follow(position, &next.position) => {
             Err(broken(one, next, format!("released at {position}, acquired at {}", next.position)))
         }
         HoldEnd::Open | HoldEnd::Released(_) | HoldEnd::Lost(..) => Ok(()),
@@ -125,7 +132,8 @@ fn check_delay(one: &Hold, next: &Hold) -> Result<(), Broken> {
     }
 }
 
-/// P-SEQ: nothing was written under a sequencer once a newer acquisition stood, nor before its own did.
+/// P-SEQ: nothing was written under a sequencer once a newer acquisition stood, nor before its own did: by position in one
+/// cell, and wherever the lock went, by when they were granted.
 ///
 /// # Errors
 /// What is broken.
@@ -136,10 +144,14 @@ pub fn check_guarded(history: &[Operation], holds: &[Hold]) -> Result<(), Broken
             continue;
         };
         // Who shares a lock writes after the first that has it.
-        let own = holds.iter().filter(|hold| hold.generation == *guard);
-        let first = own.min_by_key(|hold| (hold.position.epoch, hold.position.index));
-        let early = first.filter(|hold| written.position.is_before(&hold.position));
-        let is_over = |hold: &&Hold| hold.generation > *guard && hold.position.is_before(written.position);
+        let own = || holds.iter().filter(|hold| hold.generation == *guard);
+        let is_early = own().all(|hold| is_earlier(written.position, &hold.position));
+        let first = own().min_by_key(|hold| (hold.position.epoch, hold.position.index));
+        let early = first.filter(|_| is_early);
+        let is_over = |hold: &&Hold| {
+            let stood = is_earlier(&hold.position, written.position) || hold.granted < operation.begun;
+            hold.generation > *guard && stood
+        };
         if let Some(hold) = early.or_else(|| holds.iter().find(is_over)) {
             return Err(format!(
                 "{operation}: generation {} was acquired at {}",

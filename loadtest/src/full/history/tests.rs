@@ -1,5 +1,7 @@
 //! Histories that break a promise, and their neighbours that do not.
 
+mod cells;
+
 use std::time::Duration;
 
 use hasp_proto::id::{CellName, Epoch};

@@ -263,3 +263,24 @@ fn a_directory_that_was_split_while_its_listing_waited_is_listed_by_the_cell_of_
     assert_eq!((&listed.op, &listed.on_behalf), (&Op::Cross(root), &first.on_behalf));
     played.assert_nothing_asked();
 }
+
+#[test]
+fn a_directory_that_was_split_while_its_listing_was_on_its_way_is_listed_by_the_cell_of_its_children() {
+    let change = Change { prefix: Prefix::Below(name("/ls/dev/p/e")), cells: vec![CellName::new("c")] };
+    let split = map().changing(change).expect("good").after().expect("a change").clone();
+    let mut played = sure();
+    let directory = handle("p", "/ls/dev/p/e", NodeKind::Directory);
+    played.submit(t(100), Op::ReadDir(directory));
+    played.tell_changed(t(105), &[MAP]);
+    played.wait_until(t(105));
+    let request = asked(&mut played);
+    played.answer_keeping(t(107), "h", &request, data(), file(&split));
+
+    let first = played.reply(t(110), "p", error(ErrorCode::WrongCell { map_version: split.version }));
+    played.wait_until(t(210));
+
+    let listed = played.take("c");
+    let root = CrossOp::ListRoot { name: name("/ls/dev/p/e"), instance: Instance(7) };
+    assert_eq!((&listed.op, &listed.on_behalf), (&Op::Cross(root), &first.on_behalf));
+    played.assert_nothing_asked();
+}
