@@ -288,14 +288,7 @@ impl MasterCore {
 
     /// Where the proxies and routers with a session here can be reached, sorted.
     pub fn tier_addresses(&self) -> Vec<String> {
-        let advertised: BTreeSet<_> = self
-            .server
-            .sessions()
-            .filter_map(|id| self.server.holder(id))
-            .filter(|holder| holder.role.is_tier() && !holder.advertise.is_empty())
-            .map(|holder| holder.advertise.clone())
-            .collect();
-        advertised.into_iter().collect()
+        self.server.tier_addresses()
     }
 
     /// Where the master is, if that is known.

@@ -286,13 +286,13 @@ impl ApplicationCore {
 
     fn abandon(&mut self, now: Time, id: CallId) {
         let Some(ticket) = self.tickets.remove(&id) else {
-            self.kept.abandoned(id);
+            let _ = self.kept.abandoned(id) || self.locks.abandoned_here(id);
             return;
         };
         let waiter = self.waiters.get_mut(&ticket).expect("a caller that waits, waits for something");
         waiter.caller = Caller::Nobody;
-        if let Purpose::Acquire(handle, ..) = waiter.purpose {
-            self.locks.abandoned(handle);
+        if let Purpose::Acquire(handle, mode, _) = waiter.purpose {
+            self.locks.abandoned(handle, mode);
             self.release_unwanted(now, handle);
         }
         self.upstream.cancel(now, ticket);
@@ -321,7 +321,7 @@ impl ApplicationCore {
             Purpose::Acquire(handle, mode, releases) => {
                 let answer = self.give_back_if_over(now, handle, answer);
                 self.kept.answered(handle, mode, releases, &answer);
-                self.acquired(now, caller, handle, answer);
+                self.acquired(now, caller, handle, mode, answer);
             }
             Purpose::Release(handle) => self.released(now, caller, handle, answer),
             Purpose::Refresh(handle) => self.refreshed(now, handle, &answer),
@@ -416,8 +416,7 @@ impl ApplicationCore {
         self.outputs.push_back(Output::Closed(number));
         self.idle.closed(now, self.session_cell(&handle.body.cell));
         let is_concerned = self.locks.is_concerned(number);
-        self.locks.forget(number);
-        for (id, _) in self.kept.remove(number) {
+        for (id, _) in self.waiting_for_lock(number) {
             self.answer(id, refused(ErrorCode::Cancelled.because("the handle was closed")));
         }
         if handle.over.is_some_and(|error| error.code == ErrorCode::SessionExpired) {
@@ -456,10 +455,16 @@ impl ApplicationCore {
         }
         self.outputs.push_back(Output::Over(number));
         self.late.push(Late::Tell(number, HandleEvent::invalid(error.clone(), None)));
-        self.locks.forget(number);
-        for (id, call) in self.kept.remove(number) {
+        for (id, call) in self.waiting_for_lock(number) {
             self.ask(now, id, call);
         }
+    }
+
+    /// Forgets the lock of a handle that is no more. Returns the calls that waited here to ask for it.
+    fn waiting_for_lock(&mut self, number: HandleNumber) -> Vec<(CallId, Call)> {
+        let mut calls = self.kept.remove(number);
+        calls.extend(self.locks.forget(number));
+        calls
     }
 
     fn answer_caller(&mut self, caller: Caller, answer: Answer) {

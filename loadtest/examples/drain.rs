@@ -44,7 +44,13 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies as usize, has_ring: false };
+    let spec = SystemSpec {
+        cells: 1,
+        replicas: 3,
+        proxies: flags.proxies as usize,
+        upper_proxies: 0,
+        has_ring: false,
+    };
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 

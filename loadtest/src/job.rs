@@ -5,6 +5,8 @@
 //! ```
 //! A worker whose standard input ends stops at once: it never outlives who started it for long.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+
 use serde::{Deserialize, Serialize};
 
 use crate::check::Violations;
@@ -12,6 +14,9 @@ use crate::churn::{Churn, VisitsRecord};
 use crate::measure::OpRecord;
 use crate::tree::TreeSpec;
 use crate::workload::Rates;
+
+/// Where the clients of the first worker connect from; those of the next from the next.
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// The first line that a worker is told.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +41,22 @@ pub struct Job {
     pub sessions_per_connection: usize,
     /// Of the whole load test; the same in all workers.
     pub seed: u64,
+}
+
+impl Job {
+    /// The address that this worker's clients connect from, if that matters: one of the loopback's own, 127.0.0.2 for the
+    /// first worker, so that they do not all look for free ports of 127.0.0.1. `None` if a target is elsewhere or is no
+    /// address of IPv4, and where only 127.0.0.1 is this machine (all but Linux).
+    pub fn source(&self) -> Option<IpAddr> {
+        let is_loopback =
+            |target: &String| target.parse::<SocketAddrV4>().is_ok_and(|address| address.ip().is_loopback());
+        if !cfg!(target_os = "linux") || !self.targets.iter().all(is_loopback) {
+            return None;
+        }
+        let nth = u32::try_from(self.worker).ok()?;
+        let source = Ipv4Addr::from_bits(FIRST_SOURCE.to_bits().checked_add(nth)?);
+        source.is_loopback().then_some(IpAddr::V4(source))
+    }
 }
 
 /// A later line that a worker is told.
@@ -156,6 +177,34 @@ impl Checks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn every_worker_has_a_source_of_its_own_if_all_targets_are_on_loopback() {
+        let source = |worker, targets: &[&str]| {
+            let job = Job {
+                worker,
+                first_client: 0,
+                clients: 1,
+                targets: targets.iter().map(|target| (*target).to_owned()).collect(),
+                tree: TreeSpec::new(vec!["/ls/load".into()], 1),
+                rates: Rates::paper(1),
+                churn: None,
+                ramp_per_s: 1.0,
+                sessions_per_connection: 1,
+                seed: 1,
+            };
+            job.source().map(|source| source.to_string())
+        };
+
+        assert_eq!(source(0, &["127.0.0.1:1", "127.0.0.9:2"]).as_deref(), Some("127.0.0.2"));
+        assert_eq!(source(1, &["127.0.0.1:1"]).as_deref(), Some("127.0.0.3"));
+        assert_eq!(source(254, &["127.0.0.1:1"]).as_deref(), Some("127.0.1.0"));
+        assert_eq!(source(1 << 24, &["127.0.0.1:1"]), None, "the loopback has no more");
+        for elsewhere in ["10.0.0.7:1", "[::1]:1", "localhost:1"] {
+            assert_eq!(source(0, &["127.0.0.1:1", elsewhere]), None, "{elsewhere}");
+        }
+    }
 
     #[test]
     fn orders_and_words_are_lines_of_json() {

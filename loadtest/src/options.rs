@@ -51,6 +51,8 @@ pub struct LoadtestOptions {
     pub churn_stay: Duration,
     /// Proxies to start.
     pub proxies: usize,
+    /// Proxies to start between those and the cells; 0: each proxy has a session with each cell.
+    pub upper_proxies: usize,
     /// Cells to start.
     pub cells: usize,
     /// Replicas of each cell.
@@ -94,6 +96,7 @@ impl Default for LoadtestOptions {
             churn_per_s: None,
             churn_stay: Duration::from_secs(5),
             proxies: 3,
+            upper_proxies: 0,
             cells: 2,
             replicas: 3,
             ring: false,
@@ -149,11 +152,20 @@ impl LoadtestOptions {
             "--ring and --mix partitioned need cells of its own, not those of --target"
         );
         if !self.targets.is_empty() {
+            ensure!(
+                self.upper_proxies == 0,
+                "--upper-proxies needs servers of its own, not those of --target"
+            );
             return Ok(());
         }
         ensure!((1..=26).contains(&self.cells), "--cells must be from 1 to 26");
         ensure!((1..=7).contains(&self.replicas), "--replicas must be from 1 to 7");
+        ensure!(
+            self.upper_proxies == 0 || self.proxies > 0,
+            "--upper-proxies needs --proxies 1 or more, which are behind them"
+        );
         ensure!((1..=1_000).contains(&self.proxies), "--proxies must be from 1 to 1000");
+        ensure!(self.upper_proxies <= 1_000, "--upper-proxies must be from 0 to 1000");
         self.check_servers(open_files - OPEN_FILES_SLACK)
     }
 
@@ -198,6 +210,13 @@ impl LoadtestOptions {
                 self.proxies
             );
         }
+        // All of them, if the other upper ones die.
+        ensure!(
+            self.upper_proxies == 0 || self.proxies <= room,
+            "an upper proxy may have a connection of each of {} proxies, and the limit of open files leaves {room}: raise it \
+             (ulimit -n)",
+            self.proxies
+        );
         let at_a_master = connections(self.baseline_clients());
         ensure!(
             at_a_master <= room,
@@ -263,6 +282,15 @@ mod tests {
         refused(|options| options.cells = 27, "--cells");
         refused(|options| options.replicas = 0, "--replicas");
         refused(|options| options.proxies = 0, "--proxies");
+        refused(
+            |options| (options.upper_proxies, options.proxies) = (1, 0),
+            "--upper-proxies needs --proxies 1 or more",
+        );
+        refused(|options| options.upper_proxies = 1_001, "--upper-proxies must be");
+        refused(
+            |options| (options.upper_proxies, options.targets) = (1, vec!["h:1".into()]),
+            "--upper-proxies needs servers of its own",
+        );
         refused(|options| options.duration = Duration::ZERO, "--duration");
         refused(|options| options.rate = Some(f64::NAN), "--rate");
         refused(|options| options.sessions_per_connection = 0, "--sessions-per-connection");

@@ -142,10 +142,11 @@ fn over_time(series: &Series) -> String {
     );
     text += &plot(
         "KeepAlives over time",
-        "Received by all proxies together, and by the busiest master.",
+        "Received by all proxies of a layer together, and by the busiest master.",
         Axis::logarithmic("per second"),
         vec![
             line("at all proxies", colour::GREY, &|sample| sample.at_proxies_per_s),
+            line("at all upper proxies", colour::ORANGE, &|sample| sample.at_upper_proxies_per_s),
             line("at the busiest master", colour::BLUE, &masters),
         ],
     );
@@ -175,7 +176,7 @@ fn processes(series: &Series, value: &dyn Fn(&ProcessSample) -> Option<f64>) -> 
         let (group, colour) = match process.role.as_str() {
             "master" => ("masters", colour::RED),
             "follower" => ("followers", colour::ORANGE),
-            "proxy" => ("proxies", colour::BLUE),
+            "proxy" | "upper-proxy" => ("proxies", colour::BLUE),
             _ => ("clients", colour::GREY),
         };
         Line::new(group, colour, Style::Solid, points).hinting(&process.name)

@@ -39,8 +39,10 @@ pub struct Phase {
     pub ramp: Summary,
     /// By all clients.
     pub sent_per_s: f64,
-    /// At all proxies together; `None` without proxies.
+    /// At all proxies of clients together; `None` without proxies.
     pub at_proxies_per_s: Option<f64>,
+    /// At all upper proxies together; `None` without.
+    pub at_upper_proxies_per_s: Option<f64>,
     /// At each cell's master.
     pub at_masters_per_s: BTreeMap<String, f64>,
     /// Of the load's operations.
@@ -176,8 +178,10 @@ pub fn reduction(
 /// What was asked for, as far as the report says it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Setting {
-    /// Proxies in front of the cells.
+    /// Proxies that clients connect to.
     pub proxies: usize,
+    /// Proxies between those and the cells.
+    pub upper_proxies: usize,
     /// Cells.
     pub cells: usize,
     /// Replicas of each.
@@ -196,6 +200,7 @@ pub struct Report {
     mode: &'static str,
     clients: usize,
     proxies: usize,
+    upper_proxies: usize,
     cells: usize,
     replicas: usize,
     seconds: f64,
@@ -223,6 +228,7 @@ pub struct Report {
 struct KeepAlives {
     sent_per_s: f64,
     at_proxies_per_s: Option<f64>,
+    at_upper_proxies_per_s: Option<f64>,
     at_masters_per_s: BTreeMap<String, f64>,
     baseline_at_master_per_s_per_client: Option<f64>,
     reduction: Option<f64>,
@@ -284,6 +290,7 @@ impl Report {
             mode: mode.name(),
             clients: main.clients,
             proxies: setting.proxies,
+            upper_proxies: setting.upper_proxies,
             cells: setting.cells,
             replicas: setting.replicas,
             seconds: round(main.seconds),
@@ -291,6 +298,7 @@ impl Report {
             keepalive: KeepAlives {
                 sent_per_s: round(main.sent_per_s),
                 at_proxies_per_s: main.at_proxies_per_s.map(round),
+                at_upper_proxies_per_s: main.at_upper_proxies_per_s.map(round),
                 at_masters_per_s: rounded(&main.at_masters_per_s),
                 baseline_at_master_per_s_per_client: per_client.map(|rate| (rate * 1e6).round() / 1e6),
                 reduction: reduction.map(round),

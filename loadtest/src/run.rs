@@ -7,7 +7,7 @@
 
 mod capacity;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
@@ -273,11 +273,13 @@ impl Test<'_> {
     }
 
     async fn start_system(&self, place: &mut Option<System>) -> anyhow::Result<Site> {
-        let LoadtestOptions { clients, cells, replicas, proxies, .. } = *self.options;
+        let LoadtestOptions { clients, cells, replicas, proxies, upper_proxies, .. } = *self.options;
         let ring = self.options.has_ring();
-        let spec = SystemSpec { cells, replicas, proxies, has_ring: ring };
+        let spec = SystemSpec { cells, replicas, proxies, upper_proxies, has_ring: ring };
         let roots = if ring { spread_roots(cells) } else { cell_roots(cells) };
-        self.progress.step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies"));
+        let upper = if upper_proxies > 0 { format!(" behind {upper_proxies}") } else { String::new() };
+        self.progress
+            .step(&format!("starting {cells} cells of {replicas} replicas, and {proxies} proxies{upper}"));
         let system = System::start(self.env, self.processes, &spec, self.home.path()).await?;
         let system = place.insert(system);
         Ok(Site {
@@ -285,7 +287,7 @@ impl Test<'_> {
             proxies: system.proxy_addresses(),
             replicas: system.replica_addresses(),
             tree: self.tree(&roots, clients),
-            setting: self.setting(cells, replicas, proxies),
+            setting: self.setting(&spec),
         })
     }
 
@@ -298,6 +300,9 @@ impl Test<'_> {
         ensure!(!answers.is_empty(), "none of {} answers", proxies.join(", "));
         let prefixes: BTreeMap<_, _> = answers.values().flat_map(|status| status.prefixes.clone()).collect();
         ensure!(!prefixes.is_empty(), "{} do not say which names they serve", proxies.join(", "));
+        let above: BTreeSet<_> = answers.values().flat_map(|status| status.upstream.clone()).collect();
+        let above: Vec<_> = above.into_iter().filter(|address| !proxies.contains(address)).collect();
+        let upper = reader.ask_all(&above).await;
         let cells: BTreeMap<_, _> = answers.into_values().flat_map(|status| status.cells).collect();
         let replicas: Vec<_> = cells.values().flatten().cloned().collect();
         let reached = reader.ask_all(&replicas).await;
@@ -308,12 +313,20 @@ impl Test<'_> {
             address: Some(address.clone()),
         };
         let mut servers: Vec<_> = reached.keys().map(|address| member(Role::Replica, address)).collect();
+        servers.extend(upper.keys().map(|address| member(Role::UpperProxy, address)));
         servers.extend(proxies.iter().map(|address| member(Role::Proxy, address)));
         let per_cell = cells.values().map(Vec::len).max().unwrap_or(0);
         let prefixes: Vec<_> = prefixes.into_values().collect();
+        let spec = SystemSpec {
+            cells: cells.len(),
+            replicas: per_cell,
+            proxies: proxies.len(),
+            upper_proxies: upper.len(),
+            has_ring: false,
+        };
         Ok(Site {
             servers,
-            setting: self.setting(cells.len(), per_cell, proxies.len()),
+            setting: self.setting(&spec),
             replicas: reached.into_keys().collect(),
             tree: self.tree(&prefixes, self.options.clients),
             proxies,
@@ -328,9 +341,11 @@ impl Test<'_> {
         TreeSpec::new(roots.collect(), clients.max(self.options.baseline_clients()))
     }
 
-    fn setting(&self, cells: usize, replicas: usize, proxies: usize) -> Setting {
+    fn setting(&self, spec: &SystemSpec) -> Setting {
+        let SystemSpec { cells, replicas, proxies, upper_proxies, .. } = *spec;
         Setting {
             proxies,
+            upper_proxies,
             cells,
             replicas,
             seed: self.options.seed,
@@ -551,6 +566,7 @@ fn complete(
     phase.ops = ops;
     phase.seconds = window.seconds();
     phase.at_proxies_per_s = window.at_proxies_per_s();
+    phase.at_upper_proxies_per_s = window.at_upper_proxies_per_s();
     phase.at_masters_per_s = window.at_masters_per_s();
     phase.processes = window.processes(&shares);
     phase.remarks = window.remarks();

@@ -40,8 +40,10 @@ pub struct Sample {
     pub latency: Option<Summary>,
     /// Sessions that went into jeopardy.
     pub jeopardy: u64,
-    /// Received by all proxies.
+    /// Received by all proxies of clients.
     pub at_proxies_per_s: Option<f64>,
+    /// Received by all upper proxies; `None` if there are none.
+    pub at_upper_proxies_per_s: Option<f64>,
     /// Received by each cell's masters.
     pub at_masters_per_s: BTreeMap<String, f64>,
     /// What each process used.
@@ -53,7 +55,7 @@ pub struct Sample {
 pub struct ProcessSample {
     /// For people.
     pub name: String,
-    /// `master`, `follower`, `proxy` or `worker`.
+    /// `master`, `follower`, `upper-proxy`, `proxy` or `worker`.
     pub role: String,
     /// Of one core; `None` if it was not there both times.
     pub cpu_share: Option<f64>,
@@ -87,6 +89,7 @@ impl Series {
             latency: (!recent.is_empty()).then(|| recent.summary()),
             jeopardy: after.sessions.jeopardy.saturating_sub(before.sessions.jeopardy),
             at_proxies_per_s: window.at_proxies_per_s(),
+            at_upper_proxies_per_s: window.at_upper_proxies_per_s(),
             at_masters_per_s: window.at_masters_per_s(),
             processes: window.processes(&BTreeMap::new()).into_iter().map(process).collect(),
         });

@@ -27,6 +27,8 @@ pub struct ServerStatus {
     pub sessions: u64,
     /// KeepAlives that it has received.
     pub keep_alives: u64,
+    /// Of a proxy: the hosts with one of which it has its session; none if it has one with each cell.
+    pub upstream: Vec<String>,
     /// Replicas of each cell, as its partition map says.
     pub cells: BTreeMap<String, Vec<String>>,
     /// The shortest prefix that each cell owns.
@@ -61,6 +63,7 @@ impl TryFrom<StatusReply> for ServerStatus {
                 applied: replica.applied,
                 sessions: replica.sessions,
                 keep_alives: replica.keepalives_total,
+                upstream: Vec::new(),
                 cells,
                 prefixes,
             }),
@@ -68,6 +71,7 @@ impl TryFrom<StatusReply> for ServerStatus {
                 state: host.role,
                 sessions: host.sessions,
                 keep_alives: host.keepalives_total,
+                upstream: host.upstream,
                 cells,
                 prefixes,
                 ..Self::default()

@@ -45,6 +45,8 @@ pub struct SystemSpec {
     pub replicas: usize,
     /// Proxies in front of them.
     pub proxies: usize,
+    /// Proxies between those and the cells; 0: each proxy has a session with each cell.
+    pub upper_proxies: usize,
     /// What is below the directories in [`RING`] is spread over all cells.
     pub has_ring: bool,
 }
@@ -96,7 +98,9 @@ impl Server {
 pub struct System {
     /// Replicas, by cell, in the order of their ids.
     pub cells: BTreeMap<String, Vec<Server>>,
-    /// In front of them.
+    /// Between the cells and the other proxies.
+    pub upper_proxies: Vec<Server>,
+    /// In front of all of these: where clients connect.
     pub proxies: Vec<Server>,
 }
 
@@ -156,21 +160,29 @@ impl System {
                 cells.push((cell.clone(), started));
             }
         }
-        let mut proxies = Vec::new();
-        for number in 1..=spec.proxies {
-            let name = format!("proxy-{number}");
-            proxies.push((String::new(), start_server(processes, "proxy", &name, &layout.proxy(), home)?));
-        }
+        // The first layer is started beside the cells; a second one has to know where the first is.
+        let first = if spec.upper_proxies > 0 {
+            ("upper-proxy", spec.upper_proxies)
+        } else {
+            ("proxy", spec.proxies)
+        };
+        let mut first = layout.start_proxies(processes, first, &[], home)?;
         let Some(cells) = ready(cells).await? else {
-            stop_quietly(proxies.iter_mut().map(|(_, (process, _))| process)).await;
+            stop_quietly(first.iter_mut().map(|(_, (process, _))| process)).await;
             return Ok(None);
         };
         let mut by_cell: BTreeMap<String, Vec<Server>> = BTreeMap::new();
         for (cell, server) in cells {
             by_cell.entry(cell).or_default().push(server);
         }
-        let Some(proxies) = ready(proxies).await? else { return Ok(None) };
-        Ok(Some(System { cells: by_cell, proxies: proxies.into_iter().map(|(_, proxy)| proxy).collect() }))
+        let Some(first) = proxies_ready(first).await? else { return Ok(None) };
+        if spec.upper_proxies == 0 {
+            return Ok(Some(System { cells: by_cell, upper_proxies: Vec::new(), proxies: first }));
+        }
+        let upstream: Vec<_> = first.iter().map(|upper| upper.address.clone()).collect();
+        let second = layout.start_proxies(processes, ("proxy", spec.proxies), &upstream, home)?;
+        let Some(proxies) = proxies_ready(second).await? else { return Ok(None) };
+        Ok(Some(System { cells: by_cell, upper_proxies: first, proxies }))
     }
 
     /// Addresses of all replicas of all cells.
@@ -178,14 +190,14 @@ impl System {
         self.cells.values().flatten().map(|server| server.address.clone()).collect()
     }
 
-    /// Addresses of all proxies.
+    /// Addresses of all proxies that clients connect to.
     pub fn proxy_addresses(&self) -> Vec<String> {
         self.proxies.iter().map(|server| server.address.clone()).collect()
     }
 
     /// Every server.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.cells.values().flatten().chain(&self.proxies)
+        self.cells.values().flatten().chain(&self.upper_proxies).chain(&self.proxies)
     }
 
     /// Waits until every cell has a master that serves.
@@ -258,17 +270,20 @@ impl System {
     /// Every server, to look at.
     pub fn members(&self) -> Vec<Member> {
         let replicas = self.cells.values().flatten().map(|server| server.member(Role::Replica));
-        replicas.chain(self.proxies.iter().map(|server| server.member(Role::Proxy))).collect()
+        let upper = self.upper_proxies.iter().map(|server| server.member(Role::UpperProxy));
+        let proxies = self.proxies.iter().map(|server| server.member(Role::Proxy));
+        replicas.chain(upper).chain(proxies).collect()
     }
 
-    /// Stops the proxies, then the cells.
+    /// Stops the proxies, then the upper ones, then the cells.
     ///
     /// # Errors
     /// The first server that had to be killed or did not end cleanly; all are gone nevertheless.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let proxies = stop_all(self.proxies.iter_mut().map(|server| &mut server.process)).await;
+        let upper = stop_all(self.upper_proxies.iter_mut().map(|server| &mut server.process)).await;
         let cells = stop_all(self.cells.values_mut().flatten().map(|server| &mut server.process)).await;
-        proxies.and(cells)
+        proxies.and(upper).and(cells)
     }
 }
 
@@ -313,6 +328,11 @@ async fn ready(starting: Vec<(String, Starting)>) -> anyhow::Result<Option<Vec<(
         }
     }
     Ok(Some(servers))
+}
+
+/// The same for proxies, which are of no cell.
+async fn proxies_ready(starting: Vec<(String, Starting)>) -> anyhow::Result<Option<Vec<Server>>> {
+    Ok(ready(starting).await?.map(|proxies| proxies.into_iter().map(|(_, proxy)| proxy).collect()))
 }
 
 async fn stop_quietly(processes: impl IntoIterator<Item = &mut Process>) {
@@ -392,6 +412,8 @@ struct ReplicaConfig<'a> {
 struct ProxyConfig<'a> {
     listen: &'static str,
     admin: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    upstream: &'a [String],
     namespace: &'static str,
     rules: &'a [Rule],
     cells: &'a BTreeMap<String, Vec<String>>,
@@ -408,6 +430,21 @@ impl Layout {
         Self { rules: rules.chain(ring).collect(), cells: names.into_iter().zip(addresses).collect() }
     }
 
+    /// Starts so many proxies, numbered from 1.
+    fn start_proxies(
+        &self,
+        processes: &Processes,
+        (kind, count): (&str, usize),
+        upstream: &[String],
+        home: &Path,
+    ) -> anyhow::Result<Vec<(String, Starting)>> {
+        let start = |number| {
+            let name = format!("{kind}-{number}");
+            Ok((String::new(), start_server(processes, "proxy", &name, &self.proxy(upstream), home)?))
+        };
+        (1..=count).map(start).collect()
+    }
+
     /// Of the replica `id`, counted from 1.
     fn replica<'a>(&'a self, cell: &'a str, id: usize, home: &Path) -> ReplicaConfig<'a> {
         ReplicaConfig {
@@ -422,10 +459,12 @@ impl Layout {
         }
     }
 
-    fn proxy(&self) -> ProxyConfig<'_> {
+    /// Of a proxy behind these, or before the cells if there are none.
+    fn proxy<'a>(&'a self, upstream: &'a [String]) -> ProxyConfig<'a> {
         ProxyConfig {
             listen: "127.0.0.1:0",
             admin: "127.0.0.1:0",
+            upstream,
             namespace: NAMESPACE,
             rules: &self.rules,
             cells: &self.cells,
@@ -438,7 +477,10 @@ mod tests {
     use super::*;
 
     fn layout() -> Layout {
-        Layout::new(&SystemSpec { cells: 2, replicas: 2, proxies: 1, has_ring: false }, &[1, 2, 3, 4])
+        Layout::new(
+            &SystemSpec { cells: 2, replicas: 2, proxies: 1, upper_proxies: 0, has_ring: false },
+            &[1, 2, 3, 4],
+        )
     }
 
     #[test]
@@ -471,18 +513,22 @@ b = ["127.0.0.1:3", "127.0.0.1:4"]
 
     #[test]
     fn with_a_ring_there_is_one_rule_more() {
-        let spec = SystemSpec { cells: 2, replicas: 2, proxies: 1, has_ring: true };
-        let text = toml::to_string(&Layout::new(&spec, &[1, 2, 3, 4]).proxy()).expect("plain");
+        let spec = SystemSpec { cells: 2, replicas: 2, proxies: 1, upper_proxies: 0, has_ring: true };
+        let text = toml::to_string(&Layout::new(&spec, &[1, 2, 3, 4]).proxy(&[])).expect("plain");
 
         assert!(text.contains("[[rules]]\nprefix = \"/ls/load/spread/*\"\ncell = \"a b\"\n"), "{text}");
     }
 
     #[test]
     fn a_proxy_is_told_where_the_cells_are() {
-        let text = toml::to_string(&layout().proxy()).expect("plain");
+        let text = toml::to_string(&layout().proxy(&[])).expect("plain");
 
-        assert!(text.starts_with("listen = \"127.0.0.1:0\"\n"), "{text}");
+        assert!(text.starts_with("listen = \"127.0.0.1:0\"\n") && !text.contains("upstream"), "{text}");
         assert!(text.ends_with("b = [\"127.0.0.1:3\", \"127.0.0.1:4\"]\n"), "{text}");
+
+        let upper = ["127.0.0.1:5".to_owned(), "127.0.0.1:6".to_owned()];
+        let text = toml::to_string(&layout().proxy(&upper)).expect("plain");
+        assert!(text.contains("\nupstream = [\"127.0.0.1:5\", \"127.0.0.1:6\"]\n"), "{text}");
     }
 
     #[test]

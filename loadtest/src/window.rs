@@ -16,8 +16,10 @@ use crate::status::{ServerStatus, StatusReader};
 pub enum Role {
     /// Of a cell.
     Replica,
-    /// In front of the cells.
+    /// In front of the cells: where clients connect.
     Proxy,
+    /// Between the cells and the other proxies.
+    UpperProxy,
     /// Plays clients.
     Worker,
 }
@@ -88,7 +90,7 @@ pub struct WorkerShare {
 /// What one process used and did, for the report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ProcessReport {
-    /// `master`, `follower`, `proxy` or `worker`.
+    /// `master`, `follower`, `upper-proxy`, `proxy` or `worker`.
     pub role: String,
     /// For people.
     pub name: String,
@@ -129,9 +131,18 @@ impl Window {
         Some(if after >= before { after - before } else { after })
     }
 
-    /// KeepAlives per second received by the proxies together; `None` if there are none.
+    /// KeepAlives per second received by the proxies of clients together; `None` if there are none.
     pub fn at_proxies_per_s(&self) -> Option<f64> {
-        let counts: Vec<_> = self.of(Role::Proxy).filter_map(|proxy| self.keep_alives(proxy)).collect();
+        self.at_all_per_s(Role::Proxy)
+    }
+
+    /// KeepAlives per second received by the upper proxies together; `None` if there are none.
+    pub fn at_upper_proxies_per_s(&self) -> Option<f64> {
+        self.at_all_per_s(Role::UpperProxy)
+    }
+
+    fn at_all_per_s(&self, role: Role) -> Option<f64> {
+        let counts: Vec<_> = self.of(role).filter_map(|server| self.keep_alives(server)).collect();
         (!counts.is_empty()).then(|| counts.iter().sum::<u64>() as f64 / self.seconds())
     }
 
@@ -200,6 +211,7 @@ fn role_name(role: Role, status: Option<&ServerStatus>) -> &'static str {
         Role::Replica if status.is_some_and(ServerStatus::is_master) => "master",
         Role::Replica => "follower",
         Role::Proxy => "proxy",
+        Role::UpperProxy => "upper-proxy",
         Role::Worker => "worker",
     }
 }
@@ -233,7 +245,7 @@ mod tests {
         }
     }
 
-    fn snapshot(seconds: u64, statuses: [(&str, ServerStatus); 3], cpu_s: f64) -> Snapshot {
+    fn snapshot(seconds: u64, statuses: [(&str, ServerStatus); 4], cpu_s: f64) -> Snapshot {
         let usage = Usage { cpu_s, rss_kib: 2_048 };
         Snapshot {
             at: Time::from_millis(seconds * 1_000),
@@ -248,6 +260,7 @@ mod tests {
             member(Role::Replica, "a2", 2),
             member(Role::Proxy, "p", 3),
             member(Role::Worker, "w", 4),
+            member(Role::UpperProxy, "u", 5),
         ];
         let proxy = |keep_alives| ServerStatus {
             state: "proxy".into(),
@@ -256,8 +269,18 @@ mod tests {
             ..ServerStatus::default()
         };
         let state = |name| if name == second_master { "master" } else { "follower" };
-        let before = [("a1", replica("master", 10)), ("a2", replica("follower", 0)), ("p", proxy(1_000))];
-        let after = [("a1", replica(state("a1"), 14)), ("a2", replica(state("a2"), 6)), ("p", proxy(1_500))];
+        let before = [
+            ("a1", replica("master", 10)),
+            ("a2", replica("follower", 0)),
+            ("p", proxy(1_000)),
+            ("u", proxy(20)),
+        ];
+        let after = [
+            ("a1", replica(state("a1"), 14)),
+            ("a2", replica(state("a2"), 6)),
+            ("p", proxy(1_500)),
+            ("u", proxy(25)),
+        ];
         Window::new(members, snapshot(100, before, 1.0), snapshot(110, after, 1.5))
     }
 
@@ -266,7 +289,8 @@ mod tests {
         let window = window("a1");
 
         assert_eq!(window.seconds(), 10.0);
-        assert_eq!(window.at_proxies_per_s(), Some(50.0));
+        assert_eq!(window.at_proxies_per_s(), Some(50.0), "without the upper one");
+        assert_eq!(window.at_upper_proxies_per_s(), Some(0.5));
         assert_eq!(window.at_masters_per_s(), [("a".to_owned(), 1.0)].into());
         assert!(window.remarks().is_empty());
     }
@@ -288,6 +312,7 @@ mod tests {
         assert_eq!(of("p").rss_kib_per_session, Some(20.48));
         assert_eq!(of("w").cpu_us_per_keepalive, Some(1_000.0));
         assert_eq!(of("w").rss_kib_per_session, Some(10.24));
+        assert_eq!((of("u").role.as_str(), of("u").cpu_s), ("upper-proxy", None));
         assert_eq!(of("a2").rss_kib_per_session, None, "it has no sessions");
     }
 }

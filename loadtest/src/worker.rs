@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use hasp_rt::env::Env;
+use hasp_rt::transport::TcpTransport;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -33,6 +34,10 @@ pub async fn worker(env: Env) -> anyhow::Result<()> {
     let job = lines.recv().await.context("read job: there is none")?;
     let job: Job = serde_json::from_str(&job).context("read job")?;
     ensure!(job.clients > 0, "read job: no clients");
+    let env = match job.source() {
+        Some(source) => Env { transport: Arc::new(TcpTransport::from_source(source)), ..env },
+        None => env,
+    };
     let tally = Arc::new(Tally::default());
     tokio::select! {
         biased;

@@ -466,10 +466,7 @@ impl ClientCore {
                     return self.requests.repeat_later(now, number, &error.code);
                 }
                 Retry::FindMaster => return self.drop_link(now, attempt),
-                Retry::NewSession if own => {
-                    let error = error.clone();
-                    return self.over(Event::Expired(error.clone()), &error);
-                }
+                Retry::NewSession if own => return self.expired(error.detail.clone()),
                 Retry::SameHost | Retry::NewSession | Retry::Never | Retry::Reroute => {}
             }
         }
@@ -511,7 +508,8 @@ impl ClientCore {
     fn refused(&mut self, now: Time, attempt: Attempt, error: Error) {
         self.outputs.push_back(Output::Disconnect(attempt));
         match (error.code.retry(), error.code.clone()) {
-            (Retry::NewSession, _) | (_, ErrorCode::Unauthenticated | ErrorCode::InvalidArgument) => {
+            (Retry::NewSession, _) => self.expired(error.detail),
+            (_, ErrorCode::Unauthenticated | ErrorCode::InvalidArgument) => {
                 self.over(Event::Expired(error.clone()), &error);
             }
             (_, ErrorCode::NotMaster { hint: Some(master) }) => {
@@ -530,17 +528,22 @@ impl ClientCore {
             }
         }
         if self.status == Status::Jeopardy && now >= self.leases.grace_end(self.config.grace) {
-            let error = ErrorCode::SessionExpired.because("no host was found before the grace period ended");
             if let Some(attempt) = self.link.any() {
                 self.outputs.push_back(Output::Disconnect(attempt));
             }
-            self.over(Event::Expired(error.clone()), &error);
+            self.expired("no host was found before the grace period ended".to_owned());
         }
     }
 
     fn drop_link(&mut self, now: Time, attempt: Attempt) {
         self.outputs.push_back(Output::Disconnect(attempt));
         self.link.failed(now, self.config.targets.len());
+    }
+
+    /// Whatever a host calls it that nothing on the session will succeed, its owner hears that it has expired.
+    fn expired(&mut self, detail: String) {
+        let error = ErrorCode::SessionExpired.because(detail);
+        self.over(Event::Expired(error.clone()), &error);
     }
 
     fn over(&mut self, event: Event, error: &Error) {

@@ -190,6 +190,14 @@ impl ServerCore {
         self.sessions.get(&session).map(|session| &session.holder)
     }
 
+    /// Where the proxies and routers with a session here can be reached, sorted.
+    pub fn tier_addresses(&self) -> Vec<String> {
+        let tiers = self.sessions.values().map(|session| &session.holder);
+        let tiers = tiers.filter(|holder| holder.role.is_tier() && !holder.advertise.is_empty());
+        let advertised: BTreeSet<_> = tiers.map(|holder| holder.advertise.clone()).collect();
+        advertised.into_iter().collect()
+    }
+
     /// A connection was opened.
     pub fn connected(&mut self, connection: ConnectionId) {
         let fresh = self.connections.insert(connection, Connection::Silent).is_none();

@@ -223,7 +223,7 @@ pub struct RelayStatus {
     pub evictions: u64,
     /// Sessions of clients that came from another host, since the start.
     pub sessions_taken_over: u64,
-    /// Sessions of clients that a cell had ended or had heard of elsewhere, since the start.
+    /// Sessions of clients that a cell had ended, since the start.
     pub sessions_expelled: u64,
     /// Reads that wait for one that others asked.
     pub reads_shared: usize,
@@ -364,6 +364,11 @@ impl RelayCore {
             rounds: self.sources.values().map(|source| source.rounds()).sum(),
             upstream_invalidations: self.counts.upstream_invalidations,
         }
+    }
+
+    /// Where the proxies and routers with a session here can be reached, sorted.
+    pub fn tier_addresses(&self) -> Vec<String> {
+        self.server.tier_addresses()
     }
 
     /// Carries out what the parts want of one another, until they want nothing more.

@@ -199,6 +199,7 @@ struct Relay {
     rate: Mutex<Rate>,
     role: Role,
     address: String,
+    upstream: Vec<String>,
     map: v1::PartitionMap,
 }
 
@@ -231,6 +232,7 @@ impl Relay {
                 rate: Mutex::new(Rate::over(RATE_WINDOW)),
                 role: config.role,
                 address: address.to_owned(),
+                upstream: config.upstream.clone(),
                 map: map_to_wire(&config.map),
             }
         })
@@ -430,6 +432,8 @@ impl Admin for AdminFace {
             keepalives_total: status.keepalives,
             keepalives_per_s: rate,
             upstream_keepalives_total: status.upstream_keepalives,
+            upstream: relay.upstream.clone(),
+            proxies: relay.driver.inspect(RelayCore::tier_addresses),
         };
         Ok(Response::new(admin::StatusReply {
             map: Some(relay.map.clone()),

@@ -35,6 +35,9 @@ pub struct Args {
     /// How many proxies
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=64))]
     proxies: u8,
+    /// How many proxies between these and the cells: each of --proxies then has its session with one of them. 0: with each cell
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=64))]
+    upper_proxies: u8,
     /// Where data is kept [default: a temporary directory, removed at the end]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -117,6 +120,9 @@ impl DataDir {
 /// All servers of the system.
 pub struct System {
     cells: Vec<CellServer>,
+    /// Between the cells and the other proxies.
+    upper_proxies: Vec<Proxy>,
+    /// Where clients connect.
     proxies: Vec<Proxy>,
 }
 
@@ -131,7 +137,7 @@ impl System {
             listeners.insert(char::from(letter).to_string(), bound);
         }
         let map = map(args, &listeners)?;
-        let mut system = Self { cells: Vec::new(), proxies: Vec::new() };
+        let mut system = Self { cells: Vec::new(), upper_proxies: Vec::new(), proxies: Vec::new() };
         for (cell, bound) in listeners {
             for (id, listener) in (1..).zip(bound) {
                 let dir = dir.join(format!("{cell}-{id}"));
@@ -141,19 +147,17 @@ impl System {
                 system.cells.push(started.map_err(serve::cannot_start)?);
             }
         }
+        for _ in 0..args.upper_proxies {
+            let upper = start_proxy(env, 0, &map, Vec::new()).await?;
+            system.upper_proxies.push(upper);
+        }
+        let upstream: Vec<_> =
+            system.upper_proxies.iter().map(|upper| upper.local_address().to_owned()).collect();
         for place in 0..args.proxies {
             let port = args.port.map_or(Some(0), |port| port.checked_add(u16::from(place)));
             let port =
                 port.ok_or_else(|| Failure::Usage("--port leaves no room for that many proxies".into()))?;
-            let config = ProxyConfig {
-                listen: format!("127.0.0.1:{port}"),
-                advertise: None,
-                map: map.clone(),
-                upstream: Vec::new(),
-                admin: None,
-                terms: LeaseTerms::default(),
-            };
-            system.proxies.push(Proxy::start(config, env).await.map_err(serve::cannot_start)?);
+            system.proxies.push(start_proxy(env, port, &map, upstream.clone()).await?);
         }
         Ok(system)
     }
@@ -166,14 +170,18 @@ impl System {
         for cell in &self.cells {
             cell.ready().await;
         }
-        for proxy in &self.proxies {
+        for proxy in self.all_proxies() {
             proxy.ready().await;
         }
     }
 
+    fn all_proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.upper_proxies.iter().chain(&self.proxies)
+    }
+
     fn is_ready(&self) -> bool {
         self.cells.iter().all(|cell| cell.status().is_ready())
-            && self.proxies.iter().all(|proxy| proxy.status().upstream_sessions > 0)
+            && self.all_proxies().all(|proxy| proxy.status().upstream_sessions > 0)
     }
 
     /// Completes with the reason when a replica goes out of service.
@@ -182,9 +190,9 @@ impl System {
         futures_util::future::select_all(deaths).await.0
     }
 
-    /// Proxies first: they still have their cells to say good-bye to.
+    /// Proxies first, the upper ones last: they still have somebody to say good-bye to.
     async fn shutdown(self) {
-        for proxy in self.proxies {
+        for proxy in self.proxies.into_iter().chain(self.upper_proxies) {
             if let Err(unfinished) = proxy.shutdown().await {
                 tracing::warn!(%unfinished, "a proxy stops without them");
             }
@@ -201,6 +209,23 @@ fn map(args: &Args, listeners: &BTreeMap<String, Vec<Box<dyn Listener>>>) -> Res
         .map(|(cell, bound)| (cell.clone(), bound.iter().map(|listener| listener.local_address()).collect()))
         .collect();
     config::map(NAMESPACE, &rules, &cells)
+}
+
+async fn start_proxy(
+    env: &Env,
+    port: u16,
+    map: &PartitionMap,
+    upstream: Vec<String>,
+) -> Result<Proxy, Failure> {
+    let config = ProxyConfig {
+        listen: format!("127.0.0.1:{port}"),
+        advertise: None,
+        map: map.clone(),
+        upstream,
+        admin: None,
+        terms: LeaseTerms::default(),
+    };
+    Proxy::start(config, env).await.map_err(serve::cannot_start)
 }
 
 async fn bind(env: &Env, address: &str) -> Result<Box<dyn Listener>, Failure> {

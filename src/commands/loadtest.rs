@@ -39,6 +39,9 @@ pub struct Args {
     /// Proxies to start
     #[arg(long, value_name = "N", default_value_t = 3)]
     proxies: usize,
+    /// Proxies to start between those and the cells: each of --proxies then has its session with one of them; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    upper_proxies: usize,
     /// Cells to start
     #[arg(long, value_name = "N", default_value_t = 2)]
     cells: usize,
@@ -91,6 +94,7 @@ impl From<Args> for LoadtestOptions {
             churn_per_s: args.churn_rate,
             churn_stay: args.churn_stay,
             proxies: args.proxies,
+            upper_proxies: args.upper_proxies,
             cells: args.cells,
             replicas: args.replicas,
             ring: args.ring,

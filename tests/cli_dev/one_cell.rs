@@ -1,5 +1,6 @@
 //! A cell of one replica in a process of its own, that can be killed and started again on its data.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real files and ports are the point")]
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
 
 use super::system::{Running, hasp};
 
@@ -8,6 +9,16 @@ pub struct OneCell {
     dir: tempfile::TempDir,
     address: String,
     running: Running,
+}
+
+/// A proxy, serving. Killed if dropped.
+pub struct OneProxy {
+    /// Where clients connect.
+    pub address: String,
+    /// Where it shows its metrics.
+    pub admin: String,
+    /// Its process.
+    pub running: Running,
 }
 
 impl OneCell {
@@ -27,6 +38,23 @@ impl OneCell {
         std::fs::write(dir.path().join("cell.toml"), text).unwrap();
         let running = serve(&dir).await;
         Self { dir, address, running }
+    }
+
+    /// Starts a proxy of this name, behind these or, if there are none, before the cell; and waits until it serves.
+    pub async fn start_proxy(&self, name: &str, upstream: &[&str]) -> OneProxy {
+        let file = self.dir.path().join(format!("{name}.toml"));
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\nupstream = {upstream:?}\nnamespace = \"dev\"\n\n\
+             [[rules]]\nprefix = \"/ls/dev\"\ncell = \"a\"\n\n[cells]\na = [\"{}\"]\n",
+            self.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut command = hasp();
+        command.arg("proxy").arg("--config").arg(&file);
+        let mut running = Running::start(command);
+        let line = running.line().await;
+        let word = |key| line.split(' ').find_map(|word| word.strip_prefix(key)).expect(&line).to_owned();
+        OneProxy { address: word("connect="), admin: word("admin="), running }
     }
 
     /// Kills it and starts it again: its master has another epoch then.

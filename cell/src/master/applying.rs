@@ -212,6 +212,11 @@ impl MasterCore {
             self.tell_conflict(&waiter);
         }
         let is_busy = matches!(outcome, Outcome::LockHeld | Outcome::LockDelayed { .. });
+        if let Some(reason) = waiter.given_up()
+            && is_busy
+        {
+            return self.answer_at(position, waiter.speaker, waiter.number, Err(reason.error()));
+        }
         if is_busy && waiter.lock.waits && self.server.holder(waiter.speaker).is_some() {
             if self.queues.has_room(waiter.actor.client) {
                 return self.queues.put_back(waiter);

@@ -14,7 +14,7 @@ use super::MasterCore;
 use super::proposals::Purpose;
 use super::requests::{self, Actor, Answered, Asking, Decision, LockRequest, Read};
 use super::subscriptions::Subscription;
-use super::waiting::Waiter;
+use super::waiting::{GivenUp, Waiter};
 use crate::state::{AppliedOutcome, ClientWrite, Command, Holder, HolderId, Refusal, Write};
 
 /// Whether an answer that nobody should ask for so often may be kept back.
@@ -110,9 +110,9 @@ impl MasterCore {
                 let handle = HandleId { session: actor.client, opened_by: holder.opened_by };
                 self.subscriptions.unsubscribe(handle);
                 for waiter in self.queues.drop_handle(&holder, actor.client) {
-                    let error = ErrorCode::Cancelled.because("the handle was closed");
-                    self.answer(waiter.speaker, waiter.number, Err(error));
+                    self.answer(waiter.speaker, waiter.number, Err(GivenUp::HandleClosed.error()));
                 }
+                self.proposals.give_up(GivenUp::HandleClosed, |waiter| waiter.is_at(&holder, actor.client));
                 if needs_log {
                     self.propose_write(session, actor, request, Write::CloseHandle { holder });
                 } else {
@@ -317,8 +317,9 @@ impl MasterCore {
 
     pub(super) fn cancel(&mut self, session: SessionId, number: RequestNumber) {
         if self.chores.cancel(session, number) || self.queues.drop_request(session, number) {
-            self.answer(session, number, Err(ErrorCode::Cancelled.because("by the caller")));
+            self.answer(session, number, Err(GivenUp::ByCaller.error()));
         }
+        self.proposals.give_up(GivenUp::ByCaller, |waiter| waiter.asks(session, number));
     }
 
     pub(super) fn answer(&mut self, session: SessionId, number: RequestNumber, result: Result<Reply, Error>) {

@@ -18,7 +18,7 @@ use hasp_proto::time::Time;
 use hasp_proto::trace::TraceContext;
 
 use super::requests::Actor;
-use super::waiting::Waiter;
+use super::waiting::{GivenUp, Waiter};
 use crate::state::{Command, Write};
 
 /// Batches proposed and not applied at a time. One keeps the log busy, the next fills meanwhile.
@@ -160,6 +160,19 @@ impl Proposals {
     pub(super) fn let_go(&mut self, round: RoundId) {
         if let Some((command, purpose)) = self.held.remove(&round) {
             self.queued.push_back(Proposed { command, purpose, round: Some(round) });
+        }
+    }
+
+    /// Nobody waits any more for the lock that such a try on its way is for.
+    pub(super) fn give_up(&mut self, reason: GivenUp, is_meant: impl Fn(&Waiter) -> bool) {
+        let held = self.held.values_mut().map(|(_, purpose)| purpose);
+        let proposed = self.queued.iter_mut().chain(self.in_flight.values_mut().flatten());
+        for purpose in held.chain(proposed.map(|proposed| &mut proposed.purpose)) {
+            if let Purpose::Lock(waiter) = purpose
+                && is_meant(waiter)
+            {
+                waiter.give_up(reason);
+            }
         }
     }
 

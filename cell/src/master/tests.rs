@@ -438,6 +438,66 @@ fn closing_a_handle_cancels_its_waiting_acquire() {
     assert_eq!(world.answer(2, number), Some(Err(ErrorCode::Cancelled)));
 }
 
+/// One holds the lock, two ask for it; the try of the first of these is in the log.
+fn held_and_tried() -> (World, [HandleToken; 3], [u64; 2]) {
+    let mut world = World::serving();
+    let handles = [1, 2, 3].map(|connection| {
+        world.client(connection);
+        world.open(connection, "/ls/dev/lock")
+    });
+    world.call(1, LOCK(&handles[0])).expect("free");
+    let second = world.ask(2, LOCK(&handles[1]));
+    let third = world.ask(3, LOCK(&handles[2]));
+    assert_eq!((world.answer(2, second), world.answer(3, third)), (None, None));
+    (world, handles, [second, third])
+}
+
+#[test]
+fn a_request_cancelled_on_its_way_through_the_log_joins_no_queue() {
+    let (mut world, [held, ..], [second, third]) = held_and_tried();
+
+    world.input(Input::Received(ConnectionId(2), vec![Up::Cancel(RequestNumber(second))]));
+    assert_eq!(world.answer(2, second), None, "it may get the lock yet");
+    world.commit();
+
+    assert_eq!(world.answer(2, second), Some(Err(ErrorCode::Cancelled)));
+    world.call(1, Op::Release(held)).expect("held");
+    assert!(matches!(world.answer(3, third), Some(Ok(Reply::Acquired { .. }))), "nobody is before it");
+}
+
+#[test]
+fn a_request_cancelled_while_it_is_granted_says_so() {
+    let (mut world, [held, second_handle, _], [second, third]) = held_and_tried();
+    world.commit();
+    let release = world.ask(1, Op::Release(held));
+
+    world.input(Input::Received(ConnectionId(2), vec![Up::Cancel(RequestNumber(second))]));
+    world.commit();
+
+    assert!(matches!(world.answer(1, release), Some(Ok(_))));
+    assert!(
+        matches!(world.answer(2, second), Some(Ok(Reply::Acquired { .. }))),
+        "its try went with the release"
+    );
+    assert_eq!(world.answer(3, third), None);
+    world.call(2, Op::Release(second_handle)).expect("held");
+    assert!(matches!(world.answer(3, third), Some(Ok(Reply::Acquired { .. }))));
+}
+
+#[test]
+fn closing_a_handle_cancels_its_acquire_on_its_way_through_the_log() {
+    let (mut world, [held, second_handle, _], [second, third]) = held_and_tried();
+
+    assert_eq!(world.call(2, Op::Close(second_handle)), Ok(Reply::Closed));
+
+    assert_eq!(world.answer(2, second), Some(Err(ErrorCode::Cancelled)));
+    world.call(1, Op::Release(held)).expect("held");
+    assert!(
+        matches!(world.answer(3, third), Some(Ok(Reply::Acquired { .. }))),
+        "no closed handle is before it"
+    );
+}
+
 #[test]
 fn waiters_on_a_deleted_node_are_told() {
     let mut world = World::serving();

@@ -7,6 +7,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
+use hasp_proto::error::{Error, ErrorCode};
 use hasp_proto::id::{Claim, RequestNumber, SessionId};
 use hasp_proto::limits::LOCK_WAITS_PER_CLIENT;
 use hasp_proto::name::Name;
@@ -26,6 +27,24 @@ pub(super) struct Waiter {
     pub(super) lock: LockRequest,
     /// Its place among all that ever came.
     arrival: u64,
+    /// Nobody waits for it any more: it has the lock with the try that is on its way, or not at all.
+    given_up: Option<GivenUp>,
+}
+
+/// Why nobody waits for a request for a lock any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    ByCaller,
+    HandleClosed,
+}
+
+impl GivenUp {
+    pub(super) fn error(self) -> Error {
+        ErrorCode::Cancelled.because(match self {
+            Self::ByCaller => "by the caller",
+            Self::HandleClosed => "the handle was closed",
+        })
+    }
 }
 
 impl Waiter {
@@ -33,6 +52,26 @@ impl Waiter {
     fn holds(&self, node: &Node) -> bool {
         let id = HolderId { session: self.actor.client, opened_by: self.lock.holder.opened_by };
         node.lock.is_held_by(id)
+    }
+
+    /// Whether it is this request.
+    pub(super) fn asks(&self, speaker: SessionId, number: RequestNumber) -> bool {
+        (self.speaker, self.number) == (speaker, number)
+    }
+
+    /// Whether it is for this handle of the client.
+    pub(super) fn is_at(&self, holder: &Holder, client: SessionId) -> bool {
+        let Holder { name, opened_by, .. } = &self.lock.holder;
+        self.actor.client == client && (name, opened_by) == (&holder.name, &holder.opened_by)
+    }
+
+    /// Only the first reason counts.
+    pub(super) fn give_up(&mut self, reason: GivenUp) {
+        self.given_up.get_or_insert(reason);
+    }
+
+    pub(super) fn given_up(&self) -> Option<GivenUp> {
+        self.given_up
     }
 }
 
@@ -99,7 +138,7 @@ impl Queues {
         lock: LockRequest,
     ) -> Waiter {
         self.arrivals += 1;
-        Waiter { speaker, actor, number, lock, arrival: self.arrivals }
+        Waiter { speaker, actor, number, lock, arrival: self.arrivals, given_up: None }
     }
 
     /// To the end of the queue.
@@ -167,17 +206,14 @@ impl Queues {
 
     /// The caller no longer waits; whether it was found.
     pub(super) fn drop_request(&mut self, speaker: SessionId, number: RequestNumber) -> bool {
-        !self.drop_if(|waiter| waiter.speaker == speaker && waiter.number == number).is_empty()
+        !self.drop_if(|waiter| waiter.asks(speaker, number)).is_empty()
     }
 
     /// The handle was closed.
     pub(super) fn drop_handle(&mut self, holder: &Holder, client: SessionId) -> Vec<Waiter> {
         let Some(queue) = self.by_name.get_mut(&holder.name) else { return Vec::new() };
-        let is_its = |waiter: &Waiter| {
-            waiter.actor.client == client && waiter.lock.holder.opened_by == holder.opened_by
-        };
         let (dropped, kept): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut queue.waiters).into_iter().partition(is_its);
+            std::mem::take(&mut queue.waiters).into_iter().partition(|waiter| waiter.is_at(holder, client));
         queue.waiters = kept.into();
         dropped.iter().for_each(|waiter| count_out(&mut self.by_client, waiter));
         self.tidy();

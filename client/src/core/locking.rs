@@ -2,6 +2,7 @@
 
 use hasp_proto::error::ErrorCode;
 use hasp_proto::id::RequestNumber;
+use hasp_proto::node::LockMode;
 use hasp_proto::request::{Answer, Op, Reply};
 use hasp_proto::time::Time;
 
@@ -15,7 +16,7 @@ impl ApplicationCore {
         let Some((handle, mode)) = call.acquires() else { return false };
         let is_safe = self.is_handle_safe(now, handle);
         match self.kept.acquire(handle, mode, is_safe, (id, call)) {
-            Acquiring::Ask => false,
+            Acquiring::Ask => self.locks.hold_back(handle, mode, (id, call)),
             Acquiring::Wait => true,
             Acquiring::GiveUp => {
                 self.give_up_lock(now, handle);
@@ -48,7 +49,14 @@ impl ApplicationCore {
         }
     }
 
-    pub(super) fn acquired(&mut self, now: Time, caller: Caller, handle: HandleNumber, answer: Answer) {
+    pub(super) fn acquired(
+        &mut self,
+        now: Time,
+        caller: Caller,
+        handle: HandleNumber,
+        mode: LockMode,
+        answer: Answer,
+    ) {
         self.note_end(now, Some(handle), &answer);
         let is_granted = answer.result.is_ok();
         match caller {
@@ -56,9 +64,13 @@ impl ApplicationCore {
                 self.locks.answered(handle, is_granted);
                 self.answer(id, answer);
             }
-            Caller::Nobody => self.locks.answered_to_nobody(handle, is_granted),
+            Caller::Nobody => self.locks.answered_to_nobody(handle, mode, is_granted),
         }
-        self.release_unwanted(now, handle);
+        if self.locks.is_unwanted(handle) {
+            self.give_up_lock(now, handle);
+        } else {
+            self.ask_held_back(now, handle);
+        }
     }
 
     pub(super) fn released(&mut self, now: Time, caller: Caller, handle: HandleNumber, answer: Answer) {
@@ -66,6 +78,14 @@ impl ApplicationCore {
         self.note_end(now, Some(handle), &answer);
         self.answer_caller(caller, answer);
         for (id, call) in self.kept.given(handle) {
+            self.ask(now, id, call);
+        }
+        self.ask_held_back(now, handle);
+    }
+
+    /// Asks the calls that waited for the answers to others, which nobody waits for any more.
+    fn ask_held_back(&mut self, now: Time, handle: HandleNumber) {
+        for (id, call) in self.locks.take_held_back(handle) {
             self.ask(now, id, call);
         }
     }

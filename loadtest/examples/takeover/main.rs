@@ -76,7 +76,7 @@ impl Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     flags.validate(raise_open_files())?;
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: 3, has_ring: false };
+    let spec = SystemSpec { cells: 1, replicas: 3, proxies: 3, upper_proxies: 0, has_ring: false };
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 

@@ -135,10 +135,9 @@ impl Shape {
         let names = Name::parse(DIRECTORY).expect("a good name");
         let second = Prefix::Below(Name::parse(SECOND.0).expect("a good name"));
         match self.spread {
-            _ if !self.has_moves => Vec::new(),
-            Spread::One => Vec::new(),
-            Spread::Prefix => vec![second, Prefix::Below(names)],
-            Spread::Ring => vec![second, Prefix::Ring(names)],
+            Spread::Prefix if self.has_moves => vec![second, Prefix::Below(names)],
+            Spread::Ring if self.has_moves => vec![second, Prefix::Ring(names)],
+            Spread::One | Spread::Prefix | Spread::Ring => Vec::new(),
         }
     }
 

@@ -300,11 +300,6 @@ impl<'a> Session<'a> {
         let mode = if is_shared { LockMode::Shared } else { LockMode::Exclusive };
         let acquired = match tokio::time::timeout(patience, lock.acquire(mode)).await {
             Ok(Ok(acquired)) => acquired,
-            // It was granted just when the last attempt, in the other mode, was given up, and is about to be released.
-            Ok(Err(error)) if error.code == ErrorCode::LockHeld && self.user.shared_per_mille > 0 => {
-                self.journal().note("locks held in the other mode");
-                return self.succeeded();
-            }
             Ok(Err(error)) => return self.failed("acquire", &error),
             Err(_elapsed) => {
                 self.journal().note("locks not waited for");

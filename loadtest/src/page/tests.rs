@@ -37,7 +37,8 @@ fn phase(clients: usize, at_master: f64) -> Phase {
 
 fn page_of(main: &Phase, baseline: Option<&Phase>) -> String {
     let rates = Rates::paper(main.clients);
-    let setting = Setting { proxies: 9, cells: 2, replicas: 3, seed: 1, rates, is_raised: true };
+    let setting =
+        Setting { proxies: 9, upper_proxies: 0, cells: 2, replicas: 3, seed: 1, rates, is_raised: true };
     page(&Report::new(&setting, main, baseline), main)
 }
 

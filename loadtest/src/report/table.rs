@@ -17,9 +17,13 @@ use crate::window::ProcessReport;
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { clients, proxies, cells, replicas, seconds, .. } = self;
+        let upper = match self.upper_proxies {
+            0 => String::new(),
+            upper => format!(" behind {upper} upper ones"),
+        };
         writeln!(
             f,
-            "{clients} clients, {proxies} proxies, {cells} cells of {replicas} replicas, {seconds:.0} s under load\n"
+            "{clients} clients, {proxies} proxies{upper}, {cells} cells of {replicas} replicas, {seconds:.0} s under load\n"
         )?;
         if let Some(capacity) = &self.capacity {
             writeln!(f, "{}\n", steps(capacity))?;
@@ -106,6 +110,9 @@ fn keep_alive_rows(table: &mut Table, keepalive: &KeepAlives, clients: usize) {
     row(table, "KeepAlives sent by clients", per_s(keepalive.sent_per_s), "");
     if let Some(rate) = keepalive.at_proxies_per_s {
         row(table, "  received by the proxies", per_s(rate), "");
+    }
+    if let Some(rate) = keepalive.at_upper_proxies_per_s {
+        row(table, "  received by the upper proxies", per_s(rate), "");
     }
     for (cell, rate) in &keepalive.at_masters_per_s {
         row(table, &format!("  received by the master of cell {cell}"), per_s(*rate), "");

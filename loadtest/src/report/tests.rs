@@ -9,7 +9,15 @@ fn rates(pairs: &[(&str, f64)]) -> BTreeMap<String, f64> {
 }
 
 fn setting() -> Setting {
-    Setting { proxies: 3, cells: 2, replicas: 3, seed: 1, rates: Rates::paper(3_000), is_raised: true }
+    Setting {
+        proxies: 3,
+        upper_proxies: 0,
+        cells: 2,
+        replicas: 3,
+        seed: 1,
+        rates: Rates::paper(3_000),
+        is_raised: true,
+    }
 }
 
 fn main_phase() -> Phase {
@@ -89,7 +97,8 @@ fn the_json_has_the_shape_agreed() {
         "clients": 3000, "proxies": 3, "cells": 2, "replicas": 3, "seconds": 30.0,
         "sessions": {"opened": 3000, "lost": 0, "jeopardy": 0},
         "keepalive": {
-            "sent_per_s": 375.0, "at_proxies_per_s": 375.0, "at_masters_per_s": {"a": 0.375, "b": 0.3},
+            "sent_per_s": 375.0, "at_proxies_per_s": 375.0, "at_upper_proxies_per_s": null,
+            "at_masters_per_s": {"a": 0.375, "b": 0.3},
             "baseline_at_master_per_s_per_client": 0.125, "reduction": 1000.0
         },
         "processes": [{
@@ -126,6 +135,22 @@ fn what_was_not_measured_is_null() {
     assert!(json["keepalive"]["reduction"].is_null());
     assert!(json["keepalive"]["baseline_at_master_per_s_per_client"].is_null());
     assert!(json["baseline"].is_null());
+}
+
+#[test]
+fn keep_alives_are_told_for_each_layer_of_proxies() {
+    let phase = Phase { at_upper_proxies_per_s: Some(0.75), ..main_phase() };
+    let setting = Setting { upper_proxies: 2, ..setting() };
+
+    let report = Report::new(&setting, &phase, None);
+
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+    assert_eq!((&json["proxies"], &json["upper_proxies"]), (&3.into(), &2.into()));
+    assert_eq!(json["keepalive"]["at_proxies_per_s"], 375.0);
+    assert_eq!(json["keepalive"]["at_upper_proxies_per_s"], 0.75);
+    let text = report.to_string();
+    assert!(text.starts_with("3000 clients, 3 proxies behind 2 upper ones, 2 cells"), "{text}");
+    assert!(text.contains("received by the upper proxies"), "{text}");
 }
 
 #[test]

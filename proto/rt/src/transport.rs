@@ -18,9 +18,11 @@ pub use pipe::PipeTransport;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::SimTransport;
 
-/// How many connections may wait in the kernel to be accepted: those who wait longer than a host that is busy takes for so
-/// many have gone elsewhere by then. The kernel drops what others say first, and they say it again after a second or more.
-const BACKLOG: u32 = 256;
+/// How many connections may wait in the kernel to be accepted. The kernel drops the first packet of whoever finds no room,
+/// and that is sent again after 1, 3 and 7 s: so there is room for those who come within the fraction of a second that a
+/// host may be busy with others when thousands come back at once. Systems cut it to a limit of their own (Linux:
+/// `net.core.somaxconn`, 4,096).
+const BACKLOG: u32 = 1_024;
 
 /// A byte stream in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -77,8 +79,12 @@ impl TcpTransport {
         Self::default()
     }
 
-    /// Connects from `source`: one address has about 28,000 ports towards one listener, so a load
-    /// generator with more connections uses several.
+    /// Connects from `source`, an address of this machine: one has about 28,000 ports towards one listener, and the kernel
+    /// looks longer for a free one the more of them are taken, so a load generator with more connections uses several.
+    ///
+    /// Connections from there to different listeners may share a port, as without a source; where the system cannot do that
+    /// (it is not Linux), there are as many connections from `source` as it has ports. Connecting fails if the host cannot be
+    /// reached from there, or has an address of the other version of IP.
     pub fn from_source(source: IpAddr) -> Self {
         Self { source: Some(source) }
     }
@@ -141,13 +147,33 @@ mod tcp {
     }
 
     async fn connect_one(peer: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-        let socket = socket_for(peer)?;
-        if let Some(source) = source {
-            socket.bind(SocketAddr::new(source, 0))?;
-        }
+        let socket = match source {
+            Some(source) => socket_from(source, peer)?,
+            None => socket_for(peer)?,
+        };
         let stream = socket.connect(peer).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// One that is to be connected to `peer`.
+    pub(super) fn socket_from(source: IpAddr, peer: SocketAddr) -> io::Result<TcpSocket> {
+        let socket = socket_for(peer)?;
+        choose_port_later(&socket)?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        Ok(socket)
+    }
+
+    /// Lets a bind to port 0 take none: connecting does, when it is known which ports are free towards that peer.
+    #[cfg(target_os = "linux")]
+    fn choose_port_later(socket: &TcpSocket) -> io::Result<()> {
+        use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+        Ok(setsockopt(socket, IpBindAddressNoPort, &true)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn choose_port_later(_: &TcpSocket) -> io::Result<()> {
+        Ok(())
     }
 
     pub(super) async fn listen(address: &str) -> io::Result<Box<dyn Listener>> {
@@ -287,5 +313,29 @@ mod tests {
 
         near.unwrap();
         assert!(far.unwrap().1.starts_with("127.0.0.7:"));
+    }
+
+    #[tokio::test]
+    async fn a_source_that_is_not_ours_is_an_error_that_names_the_peer() {
+        // Set aside for documentation: no machine has it.
+        let transport = TcpTransport::from_source(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+        let listener = transport.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_address();
+
+        let error = transport.connect(&address).await.err().unwrap();
+
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().starts_with(&format!("connect to {address}: ")), "{error}");
+    }
+
+    /// So one that is taken towards another peer will do.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_source_has_no_port_before_it_is_connected() {
+        let peer = "127.0.0.1:9".parse().unwrap();
+
+        let socket = tcp::socket_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 8)), peer).unwrap();
+
+        assert_eq!(socket.local_addr().unwrap(), "127.0.0.8:0".parse().unwrap());
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::time::Time;
 
-/// How long a connection may take to stand.
+/// How long a connection may take to stand: about what is left of the lease when a silent host is left, so that a second
+/// machine that is gone costs no jeopardy by itself.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a host may take to welcome. A master that creates a session commits it first.
 const GREETING_PATIENCE: Duration = Duration::from_secs(4);

@@ -154,6 +154,23 @@ fn without_a_host_the_lease_ends_in_jeopardy_and_the_grace_period_in_expiry() {
 }
 
 #[test]
+fn whatever_a_host_calls_it_a_session_that_is_over_has_expired_and_so_say_all_calls() {
+    let mut pair = Pair::new(&["m"]);
+    pair.run_until(t(100));
+    pair.host("m").answers = false;
+    let number = pair.client.submit(op().into());
+    pair.run_until(t(200));
+
+    let session = pair.client.session();
+    pair.host("m").core.expel(session, ErrorCode::SessionMoved.because("a newer claim"));
+    pair.run_until(t(300));
+
+    let error = ErrorCode::SessionExpired.because("a newer claim");
+    assert_eq!(pair.events.last(), Some(&Event::Expired(error.clone())));
+    assert_eq!(pair.answers, [Answer::plain(number, Err(error))]);
+}
+
+#[test]
 fn a_host_that_comes_back_in_the_grace_period_makes_the_session_safe_again() {
     let mut pair = Pair::new(&["m"]);
     pair.run_until(t(100));

@@ -5,7 +5,8 @@
 //! Hello -- claimed at every cell -- all have noted it --------------------> admitted
 //!             |                 '-- the own session at one is over -------> admitted, told that the cell is lost,
 //!             |                                                             and claimed there when it is back
-//!             |-- a cell knows its end, or a newer claim -----------------> refused for good --.
+//!             |-- a cell knows it elsewhere ------------------------------> comes again, with a newer claim
+//!             |-- a cell knows its end -----------------------------------> refused for good --.
 //!             '-- its connection is gone, and no other came for a while ----------------------+--> ended as failed
 //! ```
 
@@ -178,13 +179,15 @@ impl RelayCore {
                     admission.lost_above.extend(cells);
                 }
             }
-            Err(error) if is_the_cells_word && is_final(&error.code) => {
+            Err(error) if is_the_cells_word && error.code == ErrorCode::SessionExpired => {
                 return self.turn_away(session, error);
             }
             Err(error) if error.code == ErrorCode::SessionExpired => {
                 admission.waits_for.remove(&cell);
                 admission.lost.insert(cell);
             }
+            // Its next claim may be taken. That the cell knows it elsewhere is no proof that it is: this claim may have gone
+            // there before, through a host or a session whose end the cell has not seen (`proxy-4`).
             Err(error) => {
                 let connection = admission.connection;
                 self.admissions.waiting.remove(&session);
@@ -224,15 +227,20 @@ impl RelayCore {
     }
 
     /// A cell that was lost when the session was let in has heard of it. If it has ended the client meanwhile, what the
-    /// client did there since then is void, though it may have come again. That somebody else speaks for it counts only if
-    /// it did not.
+    /// client did there since then is void, though it may have come again. If it knows the client elsewhere, and that did not
+    /// come again, it has to, with a newer claim.
     fn claimed_since(&mut self, session: SessionId, claim: Claim, answer: Answer) {
         let (Some(holder), Err(error)) = (self.server.holder(session), answer.result) else { return };
         let is_over = error.code == ErrorCode::SessionExpired && holder.claim >= claim;
         let is_elsewhere = error.code == ErrorCode::SessionMoved && holder.claim == claim;
-        if answer.position.is_some() && (is_over || is_elsewhere) {
+        if answer.position.is_none() {
+            return;
+        }
+        if is_over {
             self.counts.expelled += 1;
             self.server.expel(session, error);
+        } else if is_elsewhere {
+            self.server.turn_out(session, ErrorCode::Unavailable.because(error.detail));
         }
     }
 
@@ -254,17 +262,12 @@ impl RelayCore {
         }
     }
 
-    /// One cell has ended the client, or heard of a newer claim: it is not let in. What it has left elsewhere goes when
-    /// nothing that it was promised before can still stand: like that of one who does not come.
+    /// One cell has ended the client: it is not let in. What it has left elsewhere goes when nothing that it was promised
+    /// before can still stand: like that of one who does not come.
     fn turn_away(&mut self, session: SessionId, error: Error) {
         if let Some(admission) = self.admissions.waiting.remove(&session) {
             self.counts.expelled += 1;
             self.server.refuse(admission.connection, error);
         }
     }
-}
-
-/// Whether no later claim of this one would be taken.
-const fn is_final(code: &ErrorCode) -> bool {
-    matches!(code, ErrorCode::SessionExpired | ErrorCode::SessionMoved)
 }

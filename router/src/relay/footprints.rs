@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use hasp_proto::id::{CellName, RequestNumber, SessionId};
-use hasp_proto::request::{Op, Use};
+use hasp_proto::request::Op;
 
 /// Cells where a session left something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,9 +60,10 @@ fn insert(cells: &mut Vec<CellName>, cell: &CellName) {
 /// the record that makes asking again harmless.
 fn is_kept(op: &Op) -> bool {
     match op {
-        Op::Open(open) => open.create.is_some() || open.r#use != Use::Read || !open.events.is_empty(),
         Op::Refresh(handle) => handle.claimed_body().is_some_and(|body| !body.events.is_empty()),
-        Op::Close(_)
+        // Whether the node is ephemeral, of which the cell keeps who has it open, is not known before.
+        Op::Open(_)
+        | Op::Close(_)
         | Op::SetContents { .. }
         | Op::Delete(_)
         | Op::Acquire(..)

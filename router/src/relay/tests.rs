@@ -246,9 +246,10 @@ fn marks_of_settled_requests_go_up_together_once_a_second_and_only_where_somethi
 fn a_clients_end_is_told_with_its_cause_where_it_wrote_and_nowhere_else() {
     let check = |cause: EndCause| {
         let mut world = World::new(&["p"]);
-        let client = world.add_client(&["p"]);
+        let (client, other) = (world.add_client(&["p"]), world.add_client(&["p"]));
         opened(&mut world, client, A);
-        world.ask(client, open(B, Use::Read));
+        world.ask(other, open(B, Use::Read));
+        assert!(world.ask(client, open(B, Use::Read)).is_some_and(|answer| answer.result.is_ok()));
         world.run_for(3_000);
 
         let now = world.now;
@@ -261,11 +262,29 @@ fn a_clients_end_is_told_with_its_cause_where_it_wrote_and_nowhere_else() {
         let (_, last) = world.cells["a"].seen.last().cloned().expect("asked");
         let told = last.on_behalf.expect("for the client");
         assert_eq!((last.op, told.session), (Op::EndClient(cause), world.clients[client].session()));
-        assert_eq!(world.cells["b"].ops(), ["open"], "it only read there");
-        assert_eq!(world.relays["p"].status().sessions, 0, "and forgotten");
+        let asked = world.cells["b"].seen.iter().filter_map(|(_, it)| it.on_behalf.as_ref());
+        let asked: Vec<_> = asked.map(|it| it.session).collect();
+        assert!(!asked.contains(&world.clients[client].session()), "its open was answered from the cache");
+        let other = usize::from(cause == EndCause::Closed);
+        assert_eq!(world.relays["p"].status().sessions, other, "and forgotten");
     };
     check(EndCause::Closed);
     check(EndCause::Failed);
+}
+
+/// The node may be ephemeral, and stays as long as somebody has it open.
+#[test]
+fn a_clients_end_is_told_where_it_opened_for_reading() {
+    let mut world = World::new(&["p"]);
+    let client = world.add_client(&["p"]);
+    world.ask(client, open(B, Use::Read));
+
+    let now = world.now;
+    world.clients[client].core.end(now);
+    world.run_for(200);
+
+    assert_eq!(world.cells["b"].ops(), ["open", "end_client"]);
+    assert!(world.cells["a"].ops().is_empty(), "it asked nothing there");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, relay: &Relay, status: &RelaySt
     counter("upstream_invalidations", help, status.upstream_invalidations)?;
     counter("cache_evictions", "Names that had to make room in the cache", status.evictions)?;
     counter("sessions_expired", "Sessions of clients whose lease ran out", status.sessions_expired)?;
-    let help = "Sessions of clients that a cell had ended, or heard of elsewhere";
+    let help = "Sessions of clients that a cell had ended";
     counter("sessions_expelled", help, status.sessions_expelled)?;
     let help = "Sessions of clients that came from another host";
     counter("sessions_taken_over", help, status.sessions_taken_over)?;

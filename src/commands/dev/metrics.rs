@@ -41,8 +41,16 @@ impl Collector for SystemMetrics {
             replicas.iter().map(|replica| (labels(replica), number(replica))).collect()
         };
         let of_proxies = |number: &dyn Fn(&hasp_router::relay::RelayStatus) -> u64| -> Lines {
-            let labels = |proxy: &hasp_proxy::Proxy| vec![("address", proxy.local_address().to_owned())];
-            system.proxies.iter().map(|proxy| (labels(proxy), number(&proxy.status()))).collect()
+            let lower = if system.upper_proxies.is_empty() { 1 } else { 2 };
+            let of = |proxies: &[hasp_proxy::Proxy], layer: u32| -> Lines {
+                let labels = |proxy: &hasp_proxy::Proxy| {
+                    vec![("address", proxy.local_address().to_owned()), ("layer", layer.to_string())]
+                };
+                proxies.iter().map(|proxy| (labels(proxy), number(&proxy.status()))).collect()
+            };
+            let mut lines = of(&system.upper_proxies, 1);
+            lines.extend(of(&system.proxies, lower));
+            lines
         };
         let mut gauge = |name: &str, help: &str, lines: Lines| {
             family(&mut encoder, MetricType::Gauge, name, help, &lines)

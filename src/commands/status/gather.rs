@@ -1,14 +1,14 @@
 //! Finds every server that can be found from some addresses, and asks each what it knows of itself.
 //!
-//! The map in any reply names all replicas of all cells; each replica names the proxies that have
-//! a session with it, and those may name no more than that: two rounds find all.
+//! The map in any reply names all replicas of all cells; replicas and proxies name the proxies that have a session with
+//! them, and proxies those that they are behind: a round for each layer finds all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use hasp_proto::wire::admin::v1::status_reply::Server;
-use hasp_proto::wire::admin::v1::{StatusReply, StatusRequest};
+use hasp_proto::wire::admin::v1::{HostStatus, StatusReply, StatusRequest};
 use hasp_rt::rpc::Profile;
 use hasp_rt::rpc::client::dial;
 
@@ -24,7 +24,7 @@ pub struct Found {
     pub answers: BTreeMap<String, Result<StatusReply, String>>,
     /// Replicas that some map names: address and cell.
     pub replicas: BTreeMap<String, String>,
-    /// Addresses that proxies and routers advertise.
+    /// Addresses that proxies and routers advertise, or are reached at by those behind them.
     pub proxies: BTreeSet<String>,
 }
 
@@ -39,6 +39,34 @@ impl Found {
         self.answers.values().filter_map(|answer| answer.clone().err()).collect()
     }
 
+    /// How many hosts there are on the way from each proxy and router to a cell, itself included, by the address that was
+    /// asked: 1 if it has its sessions with the cells. Of those that are behind others, only if one of these answers.
+    pub fn layers(&self) -> BTreeMap<&str, usize> {
+        let mut layers = BTreeMap::<&str, usize>::new();
+        loop {
+            let next: Vec<_> = self
+                .hosts()
+                .filter(|(address, _)| !layers.contains_key(address))
+                .filter_map(|(address, host)| {
+                    let above = host.upstream.iter().filter_map(|above| layers.get(above.as_str())).min();
+                    let above = if host.upstream.is_empty() { 0 } else { *above? };
+                    Some((address, above + 1))
+                })
+                .collect();
+            if next.is_empty() {
+                return layers;
+            }
+            layers.extend(next);
+        }
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = (&str, &HostStatus)> {
+        self.answers.iter().filter_map(|(address, answer)| match answer {
+            Ok(StatusReply { server: Some(Server::Host(host)), .. }) => Some((address.as_str(), host)),
+            _ => None,
+        })
+    }
+
     /// Takes an answer in; gives the addresses that it names.
     fn take(&mut self, address: String, answer: Result<StatusReply, String>) -> Vec<String> {
         let mut named = Vec::new();
@@ -49,10 +77,13 @@ impl Found {
                     named.push(replica.clone());
                 }
             }
-            if let Some(Server::Replica(replica)) = &reply.server {
-                self.proxies.extend(replica.proxies.iter().cloned());
-                named.extend(replica.proxies.iter().cloned());
-            }
+            let (above, below) = match &reply.server {
+                Some(Server::Replica(replica)) => (&[][..], &replica.proxies[..]),
+                Some(Server::Host(host)) => (&host.upstream[..], &host.proxies[..]),
+                None => (&[][..], &[][..]),
+            };
+            self.proxies.extend(above.iter().chain(below).cloned());
+            named.extend(above.iter().chain(below).cloned());
         }
         self.answers.insert(address, answer);
         named

@@ -54,6 +54,10 @@ struct Replica {
 struct Host {
     address: String,
     role: String,
+    /// How many hosts there are on the way to a cell, itself included.
+    layer: Option<usize>,
+    /// Hosts with one of which it has its session; none if it has one with each cell.
+    upstream: Option<Vec<String>>,
     sessions: Option<u64>,
     upstream_sessions: Option<u64>,
     keepalives_per_s: Option<f64>,
@@ -71,6 +75,7 @@ impl Report {
     pub fn new(found: &Found) -> Self {
         let mut cells = BTreeMap::<String, Cell>::new();
         let mut hosts = BTreeMap::<String, Host>::new();
+        let layers = found.layers();
         for (address, answer) in &found.answers {
             match answer {
                 Ok(StatusReply { server: Some(Server::Replica(status)), .. }) => {
@@ -78,7 +83,11 @@ impl Report {
                     cell.take(or_asked(&status.address, address), status);
                 }
                 Ok(StatusReply { server: Some(Server::Host(status)), .. }) => {
-                    let host = Host::new(or_asked(&status.address, address), status);
+                    let host = Host::new(
+                        or_asked(&status.address, address),
+                        status,
+                        layers.get(address.as_str()).copied(),
+                    );
                     hosts.insert(host.address.clone(), host);
                 }
                 Ok(StatusReply { server: None, .. }) | Err(_) => {}
@@ -87,7 +96,8 @@ impl Report {
         for (address, cell) in &found.replicas {
             cells.entry(cell.clone()).or_default().expect_replica(address);
         }
-        for address in &found.proxies {
+        let silent = |address: &&String| !matches!(found.answers.get(*address), Some(Ok(_)));
+        for address in found.proxies.iter().filter(silent) {
             hosts.entry(address.clone()).or_insert_with(|| Host::unreachable(address));
         }
         for (name, cell) in &mut cells {
@@ -159,11 +169,16 @@ impl Report {
     }
 
     fn proxy_table(&self) -> Table {
-        let mut table = table(["PROXY", "ROLE", "SESSIONS", "UPSTREAM", "KEEPALIVES/S"]);
+        let mut table = table(["PROXY", "ROLE", "LAYER", "BEHIND", "SESSIONS", "UPSTREAM", "KEEPALIVES/S"]);
         for host in &self.proxies {
             table.add_row([
                 host.address.clone(),
                 host.role.clone(),
+                or_dash(host.layer),
+                or_dash(host.upstream.as_ref().map(|hosts| match &hosts[..] {
+                    [] => "cells".to_owned(),
+                    hosts => hosts.join(","),
+                })),
                 or_dash(host.sessions),
                 or_dash(host.upstream_sessions),
                 or_dash(host.keepalives_per_s.map(|rate| format!("{rate:.1}"))),
@@ -212,10 +227,12 @@ impl Cell {
 }
 
 impl Host {
-    fn new(address: &str, status: &HostStatus) -> Self {
+    fn new(address: &str, status: &HostStatus, layer: Option<usize>) -> Self {
         Self {
             address: address.to_owned(),
             role: status.role.clone(),
+            layer,
+            upstream: Some(status.upstream.clone()),
             sessions: Some(status.sessions),
             upstream_sessions: Some(status.upstream_sessions),
             keepalives_per_s: Some(status.keepalives_per_s),
@@ -226,6 +243,8 @@ impl Host {
         Self {
             address: address.to_owned(),
             role: UNREACHABLE.into(),
+            layer: None,
+            upstream: None,
             sessions: None,
             upstream_sessions: None,
             keepalives_per_s: None,

@@ -225,11 +225,9 @@ impl Session<'_> {
         None
     }
 
-    /// What was asked was of no use if the node is gone that it was asked of. Of a directory in another cell than its
-    /// children the answer is that it is not found.
+    /// What was asked was of no use if the node is gone that it was asked of.
     fn missed(&mut self, what: &str, error: &CallError) {
-        let is_across = self.names.spread != Spread::One && error.code == ErrorCode::NotFound;
-        if error.code == ErrorCode::StaleHandle || is_across {
+        if error.code == ErrorCode::StaleHandle {
             self.journal().note("opened too late");
         } else {
             self.failed(what, error);

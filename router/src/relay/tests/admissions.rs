@@ -208,6 +208,41 @@ fn that_a_lost_cell_has_given_a_client_up_counts_though_it_came_again_meanwhile(
 }
 
 #[test]
+fn a_client_that_a_cell_knows_under_the_same_claim_elsewhere_comes_again_with_the_next() {
+    let (mut world, client) = world_with_mover();
+    world.cell("a").refuses = Some(("claim", ErrorCode::SessionMoved));
+    world.break_links(client);
+    world.run_for(100);
+    world.cell("a").refuses = None;
+
+    world.run_for(5_000);
+
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Jeopardy | Event::Expired(_))), 0);
+    assert_eq!(welcomes(&world, client), 2);
+}
+
+#[test]
+fn nor_does_the_word_of_a_lost_cell_that_it_speaks_elsewhere_cost_a_client_its_session() {
+    let (mut world, client) = let_in_without_a_cell();
+    world.cell("b").refuses = Some(("claim", ErrorCode::SessionMoved));
+    let before = world.asked("b", client).len();
+    let patience = world.now + Duration::from_secs(60);
+    while world.asked("b", client).len() == before && world.now < patience {
+        world.run_for(10);
+    }
+    world.cell("b").refuses = None;
+    world.run_for(5_000);
+
+    assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Jeopardy | Event::Expired(_))), 0);
+    let claims: Vec<_> = world.asked("b", client)[before..]
+        .iter()
+        .map(|(_, it)| (it.op.name(), it.on_behalf.as_ref().map(|it| it.claim.0)))
+        .collect();
+    assert_eq!(claims, [("claim", Some(2)), ("claim", Some(3))]);
+    assert_eq!(welcomes(&world, client), 3);
+}
+
+#[test]
 fn a_client_that_was_claimed_and_did_not_come_is_ended_like_an_orphan() {
     let (mut world, client) = world_with_mover();
     for cell in ["a", "b"] {

@@ -166,12 +166,15 @@ fn a_lapse_is_dealt_with_for_every_cell_behind_the_host_above_before_leases_belo
 fn a_client_goes_on_when_the_upper_relay_dies_and_its_lock_with_it() {
     let mut world = world();
     let (holder, reader) = (world.add_client(&["p"]), world.add_client(&["p"]));
+    let (first, opener) = (world.add_client(&["p"]), world.add_client(&["p"]));
     let handle = opened(&mut world, holder, A);
     assert!(
         matches!(world.ask(holder, Op::TryAcquire(handle.clone(), LockMode::Exclusive)), Some(it) if it.result.is_ok())
     );
+    for_reading(&mut world, first, A);
     let file = for_reading(&mut world, reader, A);
     contents(&mut world, reader, &file);
+    for_reading(&mut world, opener, B);
     let dead = above(&world, "p");
 
     world.kill(&dead);
@@ -181,7 +184,9 @@ fn a_client_goes_on_when_the_upper_relay_dies_and_its_lock_with_it() {
     let claims: Vec<_> =
         world.asked("a", holder).iter().map(|(_, it)| it.on_behalf.as_ref().map(|it| it.claim.0)).collect();
     assert_eq!(claims.last(), Some(&Some(2)), "it came again and was claimed: {claims:?}");
-    assert_eq!(world.clients[holder].saw(|event| matches!(event, Event::Welcomed { .. })), 2);
+    for client in [holder, opener] {
+        assert_eq!(world.clients[client].saw(|event| matches!(event, Event::Welcomed { .. })), 2);
+    }
     assert_eq!(
         world.clients[reader].saw(|event| matches!(event, Event::Welcomed { .. })),
         1,
@@ -418,6 +423,38 @@ fn three_layers_deep_a_client_is_claimed_when_a_relay_in_the_middle_goes_to_anot
     world.run_for(300_000);
     assert_eq!(world.clients[holder].saw(is_jeopardy_or_end), 0);
     assert!(world.ask(holder, Op::Release(handle)).is_some_and(|answer| answer.result.is_ok()));
+}
+
+#[test]
+fn a_client_that_is_being_claimed_when_the_upper_relay_dies_comes_again_and_lives() {
+    let mut world = world();
+    let client = world.add_client(&["p", "q"]);
+    let handle = opened(&mut world, client, A);
+    world.ask(client, Op::TryAcquire(handle.clone(), LockMode::Exclusive));
+    let left = host_of(&world, client);
+    let next = if left == "p" { "q" } else { "p" };
+    let dead = above(&world, next);
+    world.cell("a").holds = true;
+    world.cut_client(client, &left);
+    world.run_for(1_000);
+    let last = |world: &World, cell: &str| {
+        let (via, request) = world.asked(cell, client).last().cloned().expect("asked");
+        (via, request.op.name(), request.on_behalf.expect("for it").claim.0)
+    };
+    let (before, op, claim) = last(&world, "b");
+    assert_eq!((op, claim), ("claim", 2), "noted there, and not yet at the other cell");
+
+    world.kill(&dead);
+    world.cell("a").answer_held();
+    world.run_for(5_000);
+
+    // The same claim went to the cells again, which have not seen the end of the dead relay.
+    assert_eq!(world.clients[client].saw(is_jeopardy_or_end), 0);
+    assert_eq!(host_of(&world, client), next);
+    let (via, op, claim) = last(&world, "b");
+    assert_eq!((op, claim), ("claim", 3), "proxy-4");
+    assert_ne!(via, before);
+    assert!(world.ask(client, Op::Release(handle)).is_some_and(|answer| answer.result.is_ok()));
 }
 
 /// Relays `p` and `q` behind different hosts above, and a client that can go to both and is at the first that is returned.

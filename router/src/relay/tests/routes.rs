@@ -68,11 +68,13 @@ fn requests_go_where_the_names_have_gone_and_not_before() {
 #[test]
 fn the_new_cell_hears_through_whom_those_speak_who_left_something_in_the_old_one() {
     let mut world = World::new(&["p"]);
-    let clients: Vec<_> = (0..4).map(|_| world.add_client(&["p"])).collect();
-    let [writer, reader, beside, idle] = clients[..] else { unreachable!("four") };
+    let clients: Vec<_> = (0..5).map(|_| world.add_client(&["p"])).collect();
+    let [writer, reader, beside, idle, first] = clients[..] else { unreachable!("five") };
     let handle = opened(&mut world, writer, B);
     world.ask(writer, put(&handle, "x"));
-    for_reading(&mut world, reader, B);
+    for_reading(&mut world, first, B);
+    for_reading(&mut world, reader, B); // From the cache.
+    assert!(world.asked("b", reader).is_empty());
     let handle = opened(&mut world, beside, A);
     world.ask(beside, put(&handle, "x"));
     let before = [writer, reader, beside, idle].map(|client| claims(&world, "a", client).len());

@@ -71,8 +71,8 @@ fn the_report_names_every_server_once() {
             ],
         }],
         "proxies": [
-            {"address": "p:1", "role": "proxy", "sessions": 1000, "upstream_sessions": 1, "keepalives_per_s": 125.0},
-            {"address": "p:2", "role": "unreachable", "sessions": null, "upstream_sessions": null, "keepalives_per_s": null},
+            {"address": "p:1", "role": "proxy", "layer": 1, "upstream": [], "sessions": 1000, "upstream_sessions": 1, "keepalives_per_s": 125.0},
+            {"address": "p:2", "role": "unreachable", "layer": null, "upstream": null, "sessions": null, "upstream_sessions": null, "keepalives_per_s": null},
         ],
         "unreachable": [
             {"address": "h:3", "why": "connection refused"},
@@ -80,6 +80,42 @@ fn the_report_names_every_server_once() {
         ],
     });
     assert_eq!(shown, expected);
+}
+
+/// A proxy that answers at an address, and what it is behind.
+fn behind(address: &str, upstream: &[&str]) -> (String, Result<StatusReply, String>) {
+    let upstream = upstream.iter().map(|above| (*above).to_owned()).collect();
+    let status =
+        HostStatus { role: "proxy".into(), address: address.to_owned(), upstream, ..HostStatus::default() };
+    (address.to_owned(), Ok(StatusReply { map: None, server: Some(Server::Host(status)) }))
+}
+
+#[test]
+fn the_layer_of_a_proxy_is_how_many_there_are_on_the_way_to_a_cell() {
+    let mut found = Found::default();
+    let (asked, upper) = ("upper:1".to_owned(), behind("0.0.0.0:1", &[]).1);
+    found.answers.insert(asked.clone(), upper);
+    found.answers.insert("upper:2".into(), Err("connection refused".into()));
+    found.answers.extend([behind("low:1", &["upper:2", "upper:1"]), behind("lowest:1", &["low:1"])]);
+    found.answers.extend([behind("lost:1", &["upper:2"]), behind("round:1", &["round:1"])]);
+    found.proxies = [asked, "upper:2".to_owned()].into();
+
+    let report = Report::new(&found);
+
+    let shown: Vec<_> = report.proxies.iter().map(|host| (host.address.as_str(), host.layer)).collect();
+    let expected = [
+        ("0.0.0.0:1", Some(1)),
+        ("lost:1", None),
+        ("low:1", Some(2)),
+        ("lowest:1", Some(3)),
+        ("round:1", None),
+        ("upper:2", None),
+    ];
+    assert_eq!(shown, expected, "each once, whatever it was asked as");
+    let text = report.tables();
+    for word in ["LAYER", "BEHIND", "cells", "upper:2,upper:1"] {
+        assert!(text.contains(word), "{word} in\n{text}");
+    }
 }
 
 #[test]
