@@ -178,6 +178,15 @@ impl Client {
         self.session.engine.look(|upstream| upstream.sessions().next().map(|held| held.session))
     }
 
+    /// Whether it speaks with a host right now; with cells, with one for each session that has begun. Calls wait while it
+    /// does not.
+    pub fn is_connected(&self) -> bool {
+        self.session.engine.look(|upstream| {
+            let mut hosts = upstream.sessions().map(|held| held.host).peekable();
+            hosts.peek().is_some() && hosts.all(|host| host.is_some())
+        })
+    }
+
     /// KeepAlives sent since the start, to all hosts.
     pub fn keep_alives_sent(&self) -> u64 {
         self.session.engine.look(UpstreamCore::keep_alives_sent)

@@ -251,6 +251,7 @@ impl Crew {
         let mut all = Progress::default();
         for worker in &self.workers {
             all.sessions.add(worker.latest.sessions);
+            all.connected += worker.latest.connected;
             all.ops += worker.latest.ops;
             all.errors += worker.latest.errors;
             all.violations += worker.latest.violations;

@@ -39,6 +39,7 @@ pub struct Tally {
     opened: AtomicU64,
     lost: AtomicU64,
     jeopardy: AtomicU64,
+    connected: AtomicU64,
     /// Of sessions that have ended since.
     keep_alives_ended: AtomicU64,
     findings: Mutex<Findings>,
@@ -71,6 +72,7 @@ impl Tally {
         let findings = self.findings();
         Progress {
             sessions: self.sessions(),
+            connected: self.connected.load(Ordering::Relaxed),
             ops: findings.ops.count(),
             errors: findings.ops.errors() + findings.checks.errors + visits_failed,
             violations: findings.violations.count,
@@ -270,6 +272,12 @@ impl Fleet {
     /// A session of [`Fleet::connect`] has ended: what it sent counts as the clients' own.
     pub fn disconnected(&self, client: &Client) {
         self.tally.keep_alives_ended.fetch_add(client.keep_alives_sent(), Ordering::Relaxed);
+    }
+
+    /// Counts for the tally who speaks with a host now.
+    pub fn count_connected(&self) {
+        let connected = self.clients.iter().filter(|client| client.client.is_connected()).count();
+        self.tally.connected.store(connected as u64, Ordering::Relaxed);
     }
 
     /// KeepAlives sent by all sessions since the start.

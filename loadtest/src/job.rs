@@ -89,6 +89,8 @@ pub enum Said {
 pub struct Progress {
     /// Of its clients.
     pub sessions: Sessions,
+    /// Clients that speak with a host, since the load began.
+    pub connected: u64,
     /// Operations done since the load began.
     pub ops: u64,
     /// Operations failed since the load began.

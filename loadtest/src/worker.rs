@@ -2,6 +2,7 @@
 //!
 //! It speaks lines of JSON, see [`crate::job`]. It ends when its standard input does.
 
+use std::convert::Infallible;
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,6 +88,7 @@ async fn measure(fleet: &Arc<Fleet>, lines: &mut mpsc::Receiver<String>) -> anyh
         order = next_order(lines) => order?,
         never = load::dispatch(fleet, &mut running) => match never {},
         never = churning => match never {},
+        never = count_connected(fleet) => match never {},
     };
     ensure!(order == Order::End, "told to {order:?} under load");
     let seconds = clock.now().saturating_since(began).as_secs_f64();
@@ -105,6 +107,14 @@ async fn measure(fleet: &Arc<Fleet>, lines: &mut mpsc::Receiver<String>) -> anyh
         violations: findings.violations.clone(),
         late_writes: findings.late_writes.clone(),
     })
+}
+
+/// Counts who speaks with a host, again and again.
+async fn count_connected(fleet: &Fleet) -> Infallible {
+    loop {
+        fleet.count_connected();
+        tokio::time::sleep(PROGRESS_EVERY).await;
+    }
 }
 
 /// Says where it stands, again and again; gives why it can no longer.

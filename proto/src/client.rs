@@ -258,13 +258,19 @@ impl ClientCore {
     /// The caller no longer waits; the answer still comes, most likely `Cancelled`.
     pub fn cancel(&mut self, number: RequestNumber) {
         let Some(request) = self.requests.get_mut(number) else { return };
+        if request.was_sent || self.link.live().is_some() {
+            self.cancel_there(number);
+        } else {
+            self.fail(number, ErrorCode::Cancelled.because("before it was sent"));
+        }
+    }
+
+    /// The same for a request that may have been done before, for whom it is asked: only a host can say.
+    pub fn cancel_there(&mut self, number: RequestNumber) {
+        let Some(request) = self.requests.get_mut(number) else { return };
         request.cancelled = true;
-        match self.link.live() {
-            Some(attempt) => self.send(attempt, Up::Cancel(number)),
-            None if !request.was_sent => {
-                self.fail(number, ErrorCode::Cancelled.because("before it was sent"));
-            }
-            None => {}
+        if let Some(attempt) = self.link.live() {
+            self.send(attempt, Up::Cancel(number));
         }
     }
 

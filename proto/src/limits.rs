@@ -49,6 +49,8 @@ pub const EVENTS_PER_SESSION: usize = 256;
 /// KeepAlives that a host means to answer in a second: with more sessions than that allows under the
 /// usual lease, leases grow (`ka-4`).
 pub const KEEP_ALIVES_PER_SECOND: usize = 4_000;
+/// Sessions that may come to a relay from other hosts in a second before that is a storm, in which leases grow (`ka-4`).
+pub const ARRIVALS_PER_SECOND: u32 = 50;
 /// Handles that one client may have open.
 pub const HANDLES_PER_CLIENT: usize = 8_192;
 /// Requests of one client that may wait for locks.

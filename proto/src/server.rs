@@ -36,7 +36,7 @@ use crate::time::Time;
 
 use news::EventRoom;
 use session::Session;
-use stretch::Stretch;
+use stretch::{Arrivals, Stretch};
 
 /// A connection to this host; the shell numbers them and never uses a number twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +88,7 @@ pub struct ServerCore {
     /// How far terms may be stretched (`ka-4`).
     lease_max: Duration,
     stretch: Stretch,
+    arrivals: Arrivals,
     ceiling: Ceiling,
     master_of: Option<(CellName, Epoch)>,
     handle_keys: BTreeMap<CellName, HandleKey>,
@@ -119,6 +120,7 @@ impl ServerCore {
             terms,
             lease_max: terms.lease,
             stretch: Stretch::default(),
+            arrivals: Arrivals::default(),
             ceiling: Ceiling::Closed,
             master_of: None,
             handle_keys: BTreeMap::new(),
@@ -460,11 +462,14 @@ impl ServerCore {
         received: Time,
         known: Known,
     ) {
-        let lengths = self.granting(hello.role);
         let (resumed, lost_cells) = match known {
             Known::Since => (true, Vec::new()),
             Known::Not { lost_cells } => (false, lost_cells),
         };
+        if !resumed && hello.known_since.is_some() {
+            self.arrivals.one(now);
+        }
+        let lengths = self.granting(now, hello.role);
         let session = self.sessions.get_mut(&id).expect("known or just made");
         if !resumed {
             session.drop_events();
@@ -586,7 +591,7 @@ impl ServerCore {
 
     fn try_answer_keep_alive(&mut self, now: Time, id: SessionId) {
         let Some(role) = self.sessions.get(&id).map(|session| session.holder.role) else { return };
-        let lengths = self.granting(role);
+        let lengths = self.granting(now, role);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(connection) = session.connection else { return };
         if let Some((keep_alive, grant)) = session.answer_keep_alive(now, lengths, self.ceiling) {
@@ -597,12 +602,16 @@ impl ServerCore {
     }
 
     /// What is granted at the moment; asks for more room if the load calls for it.
-    fn granting(&mut self, role: Role) -> LeaseLengths {
+    fn granting(&mut self, now: Time, role: Role) -> LeaseLengths {
         let wanted = self.stretch.lease(self.terms.lease, self.sessions.len());
         if wanted > self.lease_max && self.stretch.should_ask(wanted) {
             self.outputs.push_back(Output::WantsLease(wanted));
         }
-        let lengths = LeaseLengths::of(wanted.min(self.lease_max));
+        let mut lengths = LeaseLengths::of(wanted.min(self.lease_max));
+        // A master's leases are the cell's to stretch (`lease-5`).
+        if matches!(self.ceiling, Ceiling::Upstream(_)) {
+            lengths.session = lengths.session.max(self.arrivals.lease(now, self.terms.lease));
+        }
         match self.tier_lease.filter(|_| role.is_tier()) {
             Some(lease) => LeaseLengths { session: lengths.session.max(lease), ..lengths },
             None => lengths,

@@ -289,19 +289,28 @@ impl UpstreamCore {
         match self.places.get(&ticket).copied() {
             None => {}
             Some(Place::Asked(index, number)) => {
-                if let Some(asked) = self.slots[index].asked.get_mut(&number) {
-                    asked.cancelled();
-                }
-                self.with_client(now, index, |client| client.cancel(number));
+                let Some(asked) = self.slots[index].asked.get_mut(&number) else { return };
+                let may_be_done = asked.cancel();
+                self.with_client(now, index, |client| match may_be_done {
+                    true => client.cancel_there(number),
+                    false => client.cancel(number),
+                });
             }
             Some(Place::Crossing) => self.cancel_crossed(now, ticket),
             Some(Place::Paused(until)) => {
-                self.paused.remove(&(until, ticket));
-                self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+                let paused = self.paused.get_mut(&(until, ticket)).expect("it is there");
+                if !paused.cancel() {
+                    self.paused.remove(&(until, ticket));
+                    self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+                }
             }
             Some(Place::HeldBack(index)) => {
-                self.slots[index].held_back.retain(|asked| asked.ticket != ticket);
-                self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+                let held_back = &mut self.slots[index].held_back;
+                let place = held_back.iter().position(|asked| asked.ticket == ticket).expect("it is there");
+                if !held_back[place].cancel() {
+                    held_back.remove(place);
+                    self.fail(ticket, ErrorCode::Cancelled.because("before it was sent"));
+                }
             }
         }
         self.cross(now);
@@ -428,6 +437,9 @@ impl UpstreamCore {
         slot.used_at = now;
         let client = slot.client.as_mut().expect("just begun or checked");
         let number = client.submit(asked.ask.clone());
+        if asked.progress.is_cancelled {
+            client.cancel_there(number);
+        }
         self.places.insert(asked.ticket, Place::Asked(index, number));
         slot.asked.insert(number, asked);
         self.collect(now, index);
@@ -524,7 +536,7 @@ impl UpstreamCore {
             let until = now + WRONG_CELL_PAUSE;
             self.places.insert(asked.ticket, Place::Paused(until));
             self.paused.insert((until, asked.ticket), asked);
-        } else if let Some((ticket, answer)) = self.next_of(index, asked, answer) {
+        } else if let Some((ticket, answer)) = self.next_of(now, index, asked, answer) {
             self.places.remove(&ticket);
             self.outputs.push_back(Output::Answered(ticket, answer));
         }
@@ -539,7 +551,8 @@ impl UpstreamCore {
 
     /// Walks everything. For tests.
     pub fn check_invariants(&self) {
-        self.crossings.check_invariants(&self.places);
+        let is_map_awaited = matches!(self.following, Following::Unsure(_) | Following::Asked { .. });
+        self.crossings.check_invariants(&self.places, is_map_awaited);
         let mut waiting: BTreeSet<Ticket> = self.paused.keys().map(|(_, ticket)| *ticket).collect();
         waiting.extend(self.crossings.tickets());
         let crossing: usize = self.slots.iter().map(|slot| slot.crossing).sum();

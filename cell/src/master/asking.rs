@@ -112,7 +112,10 @@ impl MasterCore {
                 for waiter in self.queues.drop_handle(&holder, actor.client) {
                     self.answer(waiter.speaker, waiter.number, Err(GivenUp::HandleClosed.error()));
                 }
-                self.proposals.give_up(GivenUp::HandleClosed, |waiter| waiter.is_at(&holder, actor.client));
+                if self.proposals.is_busy(actor.client) {
+                    let is_its = |waiter: &Waiter| waiter.is_at(&holder, actor.client);
+                    self.proposals.give_up(GivenUp::HandleClosed, is_its);
+                }
                 if needs_log {
                     self.propose_write(session, actor, request, Write::CloseHandle { holder });
                 } else {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use crate::bench::Bench;
 use crate::check::Violations;
 use crate::crew::{Crew, CrewProgress};
-use crate::job::{Checks, Finished, Job, Order, Sessions};
+use crate::job::{Checks, Finished, Job, Order, Progress, Sessions};
 use crate::measure::{OpStats, Summary};
 use crate::options::{LoadtestOptions, shares};
 use crate::procfs::raise_open_files;
@@ -23,8 +23,8 @@ use crate::workload::Rates;
 const RAMP_SLACK: Duration = Duration::from_secs(120);
 /// How long operations under way, and the ends of sessions, may take.
 const FINISH: Duration = Duration::from_secs(120);
-/// How long sessions may take to stand elsewhere: beyond a lease and its grace period they are lost.
-const STANDING: Duration = Duration::from_secs(60);
+/// How long sessions may take to stand elsewhere: beyond the longest lease and its grace period they are lost.
+const STANDING: Duration = Duration::from_secs(120);
 /// Between two looks at who stands where.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -98,12 +98,14 @@ impl Crowd {
         Ok(self.crew.progress())
     }
 
-    /// Waits until the proxies have a session for each client, and gives how long that took.
+    /// Waits until the proxies have a session for each client, and each client that has not lost its own speaks with one of
+    /// them; gives how long that took.
     ///
-    /// A session that a proxy has welcomed is safe: its lease is that proxy's.
+    /// A session that a proxy has welcomed is safe: its lease is that proxy's. A client may have been with two of them, of
+    /// which one does not know yet that it is gone.
     ///
     /// # Errors
-    /// Not within a minute, or a worker failed.
+    /// Not within two minutes, or a worker failed.
     pub async fn all_stand(&mut self, bench: &Bench) -> anyhow::Result<Duration> {
         let clock = &bench.env.clock;
         let began = clock.now();
@@ -113,13 +115,16 @@ impl Crowd {
             let answers = reader.ask_all(&proxies).await;
             let standing: u64 = answers.values().map(|status| status.sessions).sum();
             let passed = clock.now().saturating_since(began);
-            if standing >= self.clients as u64 {
+            let Progress { connected, sessions, .. } = self.crew.progress().all;
+            let clients = self.clients as u64;
+            if standing >= clients && connected + sessions.lost >= clients {
                 return Ok(passed);
             }
             ensure!(
                 passed < STANDING,
-                "after {STANDING:?} the proxies had sessions of {standing} of {} clients",
-                self.clients
+                "after {STANDING:?} the proxies had {standing} sessions of {clients} clients, of which {connected} spoke with \
+                 them and {} had lost their sessions",
+                sessions.lost
             );
             self.listen(LOOK).await?;
         }

@@ -50,9 +50,17 @@ impl Rate {
 
     /// From when on the rate has stayed within this share of `wanted`, until the end; `None` if the last one is not.
     pub fn steady_from(&self, wanted: f64, share: f64) -> Option<Duration> {
-        let is_near = |(_, rate): &&(Duration, f64)| (rate - wanted).abs() <= wanted * share;
+        self.holds_from(|rate| (rate - wanted).abs() <= wanted * share)
+    }
+
+    /// From when on it has been no more than `wanted` and this share of it, until the end; `None` if the last one is.
+    pub fn calm_from(&self, wanted: f64, share: f64) -> Option<Duration> {
+        self.holds_from(|rate| rate <= wanted * (1.0 + share))
+    }
+
+    fn holds_from(&self, is_so: impl Fn(f64) -> bool) -> Option<Duration> {
         let rates = self.rates();
-        rates.iter().rev().take_while(is_near).last().map(|(at, _)| *at)
+        rates.iter().rev().take_while(|(_, rate)| is_so(*rate)).last().map(|(at, _)| *at)
     }
 }
 
@@ -85,6 +93,15 @@ mod tests {
         assert_eq!(rate.steady_from(100.0, 0.1), Some(seconds(3)), "nothing came in the second second");
         assert_eq!(rate.steady_from(100.0, 0.01), None, "105 in the last are too many");
         assert_eq!(rate.steady_from(100.0, 0.05), Some(seconds(3)));
+    }
+
+    #[test]
+    fn it_is_calm_from_the_first_look_after_which_none_exceeds() {
+        let rate = rate(1, &[(0, 0), (1, 200), (2, 200), (3, 300), (4, 310)]);
+
+        assert_eq!(rate.calm_from(100.0, 0.1), Some(seconds(2)), "less is no trouble");
+        assert_eq!(rate.steady_from(100.0, 0.1), None);
+        assert_eq!(rate.calm_from(5.0, 0.1), None);
     }
 
     #[test]

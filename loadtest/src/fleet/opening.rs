@@ -45,7 +45,7 @@ impl Opener {
     async fn try_open(&self) -> anyhow::Result<LoadClient> {
         let client = Client::join(&self.service, self.options.clone(), &self.env).await.context("join")?;
         let is_doubtful = Arc::new(AtomicBool::new(false));
-        let watch = watch(client.events(), is_doubtful.clone(), self.tally.clone());
+        let watch = watch(self.number, client.events(), is_doubtful.clone(), self.tally.clone());
         let mut files = Vec::new();
         for name in &self.names {
             let opening = tokio::time::timeout(CONNECT_TIMEOUT, client.open(name, OpenOptions::write()));
@@ -58,10 +58,10 @@ impl Opener {
 }
 
 /// Counts what happens to a session until it is over.
-async fn watch(mut events: Events, is_doubtful: Arc<AtomicBool>, tally: Arc<Tally>) {
+async fn watch(client: usize, mut events: Events, is_doubtful: Arc<AtomicBool>, tally: Arc<Tally>) {
     let mut is_lost = false;
     while let Some(event) = events.next().await {
-        match event {
+        match &event {
             SessionEvent::Jeopardy { .. } => {
                 is_doubtful.store(true, Ordering::Release);
                 tally.jeopardy.fetch_add(1, Ordering::Relaxed);
@@ -71,6 +71,7 @@ async fn watch(mut events: Events, is_doubtful: Arc<AtomicBool>, tally: Arc<Tall
                 is_doubtful.store(true, Ordering::Release);
                 if !is_lost {
                     is_lost = true;
+                    tracing::warn!(client, ?event, "session lost");
                     tally.lost.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -20,6 +20,8 @@ pub struct LockLog {
     pub delays_ended: Vec<DelayEnded>,
     /// A master began.
     pub masters: Vec<(u64, Moment)>,
+    /// A proxy began a session: its first, or one after another that was lost.
+    pub proxies: Vec<Moment>,
 }
 
 /// A lock that was free is held.
@@ -73,6 +75,7 @@ impl LockLog {
         let index = after.index();
         match command {
             Command::MasterEpoch { .. } => self.masters.push((index, at)),
+            Command::CreateSession(create) if create.role.is_tier() => self.proxies.push(at),
             Command::EndLockDelay { name, began, .. } => {
                 self.delays_ended.push(DelayEnded { name: name.clone(), began: *began, index, at });
             }

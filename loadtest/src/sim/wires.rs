@@ -182,7 +182,7 @@ impl World {
     }
 }
 
-/// The beginning of a long line.
+/// The beginning of a very long line: the operation and its answer, not the contents.
 fn brief(text: &str) -> String {
-    text.chars().take(220).collect()
+    text.chars().take(1_000).collect()
 }

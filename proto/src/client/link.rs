@@ -14,9 +14,12 @@ const GREETING_PATIENCE: Duration = Duration::from_secs(4);
 pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// How long to wait for a host to close the stream of a session that was ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
-/// First pause after a failure; half as long again, up to the longest, each time that all targets have failed.
+/// First pause after a failure; half as long again, up to the longest, each time that all targets have failed, or three of
+/// more: then it is not one host that is down. So a pause is at most about a fifth of the time for which there was no host,
+/// and those who all lost theirs at once leave the hosts time to start.
 const PAUSE: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+const ROUND_MAX: usize = 3;
 /// Redirects followed without a pause.
 const REDIRECTS_MAX: u32 = 3;
 
@@ -86,10 +89,13 @@ impl Link {
     }
 
     /// The list of targets is about to be another one than `old`: what is under way goes on, and the first of the new ones
-    /// is next.
+    /// is next, at once.
     pub(super) fn retarget(&mut self, old: &[String]) {
         if self.any().is_some() {
             self.redirect = Some(self.target(old).to_owned());
+        }
+        if let State::Waiting { until } = &mut self.state {
+            *until = Time::ZERO;
         }
         self.next = 0;
     }
@@ -215,12 +221,12 @@ impl Link {
         self.any() == Some(attempt)
     }
 
-    /// Grows by half with each round, times a factor between 1/2 and 1 that differs from client to client and
+    /// Grows with each round, times a factor between 1/2 and 1 that differs from client to client and
     /// time to time. Who comes to a host that is down first must not wait long for one that is up, nor sleep
     /// long when another replica has taken over after a second or two.
     fn pause(&mut self, targets: usize) -> Duration {
-        let rounds = self.failures / u32::try_from(targets).unwrap_or(u32::MAX).max(1);
-        let rounds = rounds.min(8);
+        let round = u32::try_from(targets.clamp(1, ROUND_MAX)).expect("clamped");
+        let rounds = (self.failures / round).min(12);
         let full = (PAUSE * 3_u32.pow(rounds) / 2_u32.pow(rounds)).min(PAUSE_MAX) / 2;
         self.jitter = splitmix(self.jitter);
         let fraction = u32::try_from(self.jitter >> 48).expect("16 bits");
@@ -266,6 +272,29 @@ mod tests {
         link.connect(now);
         assert_eq!(link.deadline(), Some(now + CONNECT_PATIENCE), "as if nothing had been");
     }
+
+    /// The shortest and the longest that the pauses after that many failures can be, in milliseconds.
+    fn pauses(targets: usize, failures: u32) -> (u128, u128) {
+        let pauses = (0..200).map(|jitter| {
+            let mut link = Link::new(jitter);
+            for _ in 0..failures {
+                link.failed(t(0), targets);
+            }
+            link.deadline().expect("it pauses").saturating_since(t(0)).as_millis()
+        });
+        let (shortest, longest) = (pauses.clone().min(), pauses.max());
+        (shortest.expect("some"), longest.expect("some"))
+    }
+
+    #[test]
+    fn pauses_grow_when_all_hosts_or_three_of_them_have_failed_and_differ_from_client_to_client() {
+        assert_eq!(pauses(9, 2), (25, 49));
+        assert_eq!(pauses(9, 3), (37, 74));
+        assert_eq!(pauses(3, 5), pauses(9, 5), "three are enough to know");
+        assert_eq!(pauses(1, 1), pauses(9, 3), "or all there are");
+        assert_eq!(pauses(9, 1_000), (1_508, 2_995), "never longer than three seconds");
+    }
+
     fn list<const N: usize>(targets: [&str; N]) -> Vec<String> {
         targets.map(str::to_owned).to_vec()
     }
@@ -298,9 +327,11 @@ mod tests {
         link.failed(t(100), 3);
         assert_eq!(link.target(&old), "b");
 
+        assert!(!link.is_pause_over(t(100)));
         link.retarget(&old);
 
         assert_eq!(link.target(&new), "d");
+        assert!(link.is_pause_over(t(100)), "these have not failed");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //!
 //! Two signs of load: more sessions than can be kept at the usual rate, and being woken late. The
 //! first is known beforehand; the second covers all that is not. A third is one session's own: that its KeepAlives come
-//! late.
+//! late. A fourth is that many come at once from other hosts: letting one in costs as much as many KeepAlives, and those who
+//! wait for it compete with the KeepAlives of those who are in.
 
 use std::time::Duration;
 
-use crate::limits::{KEEP_ALIVES_PER_SECOND, LEASE_MAX};
+use crate::limits::{ARRIVALS_PER_SECOND, KEEP_ALIVES_PER_SECOND, LEASE_MAX};
 use crate::time::Time;
 
 /// Woken this late, a host is overloaded.
@@ -104,6 +105,45 @@ impl Lag {
     }
 }
 
+/// How many sessions come to a host from others, second by second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Arrivals {
+    /// The latest second in which one came.
+    second: u64,
+    /// In that second.
+    count: u32,
+    /// In the one before it.
+    before: u32,
+}
+
+impl Arrivals {
+    /// One more has come.
+    pub(super) fn one(&mut self, now: Time) {
+        let (before, count) = self.seen(now);
+        *self = Self { second: second(now), count: count + 1, before };
+    }
+
+    /// The lease to grant while so many come, when it is `usual` otherwise.
+    pub(super) fn lease(&self, now: Time, usual: Duration) -> Duration {
+        let (before, count) = self.seen(now);
+        let most = LEASE_MAX.max(usual);
+        usual.max((usual * before.max(count) / ARRIVALS_PER_SECOND).min(most))
+    }
+
+    /// How many came in the second before that of `now`, and in that one so far.
+    fn seen(&self, now: Time) -> (u32, u32) {
+        match second(now).saturating_sub(self.second) {
+            0 => (self.before, self.count),
+            1 => (self.count, 0),
+            _ => (0, 0),
+        }
+    }
+}
+
+fn second(at: Time) -> u64 {
+    at.as_micros() / 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +232,29 @@ mod tests {
         assert_eq!(lag.lease(USUAL), USUAL * 4);
         lag.was(Duration::ZERO);
         assert_eq!(lag.lease(USUAL), USUAL * 2);
+    }
+
+    #[test]
+    fn leases_grow_with_the_sessions_that_come_in_a_second_and_for_the_second_after_it() {
+        let mut arrivals = Arrivals::default();
+        for _ in 0..ARRIVALS_PER_SECOND {
+            arrivals.one(t(5_999));
+        }
+        assert_eq!(arrivals.lease(t(5_999), USUAL), USUAL);
+        for _ in 0..ARRIVALS_PER_SECOND {
+            arrivals.one(t(5_999));
+        }
+        assert_eq!(arrivals.lease(t(5_999), USUAL), USUAL * 2);
+        assert_eq!(arrivals.lease(t(6_999), USUAL), USUAL * 2, "of the last full second, if more came then");
+        arrivals.one(t(6_999));
+        assert_eq!(arrivals.lease(t(6_999), USUAL), USUAL * 2);
+        assert_eq!(arrivals.lease(t(7_000), USUAL), USUAL);
+
+        for _ in 0..100 * ARRIVALS_PER_SECOND {
+            arrivals.one(t(9_000));
+        }
+        assert_eq!(arrivals.lease(t(9_000), USUAL), LEASE_MAX, "never longer than the maximum");
+        assert_eq!(arrivals.lease(t(11_000), USUAL), USUAL, "it is long ago");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::handle::HandleToken;
 use crate::id::{Claim, SessionKey};
 use crate::lease::LeaseEnds;
-use crate::limits::LEASE_MAX;
+use crate::limits::{ARRIVALS_PER_SECOND, LEASE_MAX};
 use crate::request::Op;
 use crate::stream::Grant;
 use crate::time::t;
@@ -626,6 +626,32 @@ fn a_session_whose_keep_alives_come_late_is_held_longer_by_a_relay_and_not_by_a_
     let far = LeaseEnds { session: t(600_000), cache: t(600_000) };
     assert_eq!(lengths(Ceiling::Upstream(far)), [24, 48, 60]);
     assert_eq!(lengths(Ceiling::Master), [12, 12, 12]);
+}
+
+#[test]
+fn a_relay_to_which_many_come_from_others_at_once_grants_longer_session_leases_and_a_master_does_not() {
+    let last = |ceiling: Ceiling, known_since: Option<Claim>| {
+        let mut world = World::new();
+        world.core.set_ceiling(t(0), ceiling);
+        let many = u8::try_from(ARRIVALS_PER_SECOND * 2).expect("not so many");
+        for key in 100..100 + many {
+            let connection = ConnectionId(key.into());
+            world.core.connected(connection);
+            let hello = Hello { known_since, ..hello(key, 2) };
+            world.core.received(t(1_000), connection, Up::Hello(hello));
+            world.core.admit(t(1_000), connection);
+        }
+        let grant = world.outputs().into_iter().rev().find_map(|output| match output {
+            Output::Send(_, Down::Welcome(welcome)) => Some(welcome.grant),
+            _ => None,
+        });
+        grant.map(|grant| (grant.session.as_secs(), grant.cache.as_secs()))
+    };
+    let far = LeaseEnds { session: t(600_000), cache: t(600_000) };
+
+    assert_eq!(last(Ceiling::Upstream(far), Some(Claim(1))), Some((24, 12)));
+    assert_eq!(last(Ceiling::Upstream(far), None), Some((12, 12)), "new ones");
+    assert_eq!(last(Ceiling::Master, Some(Claim(1))), Some((12, 12)));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! request:  asked -- Needs --> crossing: steps in other cells -- got --> asked again ... answered
 //!                                   '-- cannot be had, cancelled, asked for too often --> its seal undone --> answered
 //!           asked -- Deleted, AclSet, of a split directory; refused, with a seal --> crossing: steps that follow --> answered
+//!           asked -- AclSet, of a directory that may be split by now --> crossing: until the map is sure --> as above
 //!           asked, may wait long -- an ACL that it carries is taken back --> cancelled at the cell --> asked anew
 //! ```
 //!
@@ -83,7 +84,7 @@ pub(super) struct Progress {
     /// The seal that it goes by.
     sealed: Option<Seal>,
     /// Who asked waits no longer.
-    is_cancelled: bool,
+    pub(super) is_cancelled: bool,
     /// It was cancelled at the cell since what it carries is void.
     is_revoked: bool,
     /// The cell of that slot tells of the children, or does not: whatever the directory's own cell says next is the answer.
@@ -120,6 +121,8 @@ enum Stage {
     Watch(Answer, CrossOp),
     /// What the directory is, for that cell.
     Describe(Answer, CrossOp),
+    /// That the map is sure.
+    Map(Answer),
 }
 
 impl Stage {
@@ -134,7 +137,8 @@ impl Stage {
             | Self::Clear(Then::AskAgain)
             | Self::Update(..)
             | Self::Watch(..)
-            | Self::Describe(..) => false,
+            | Self::Describe(..)
+            | Self::Map(_) => false,
         }
     }
 }
@@ -206,8 +210,11 @@ impl Asked {
         self.ask.on_behalf.is_some()
     }
 
-    pub(super) fn cancelled(&mut self) {
+    /// Who asked waits no longer. Whether it may have been done even if it was not sent from here: a client's may have been asked
+    /// under its number before, here or through another host, and only a cell can say what came of that (P-ONCE).
+    pub(super) fn cancel(&mut self) -> bool {
         self.progress.is_cancelled = true;
+        self.is_for_client()
     }
 }
 
@@ -251,7 +258,7 @@ impl Crossings {
     }
 
     /// Walks everything. For tests.
-    pub(super) fn check_invariants(&self, places: &BTreeMap<Ticket, Place>) {
+    pub(super) fn check_invariants(&self, places: &BTreeMap<Ticket, Place>, is_map_awaited: bool) {
         self.acls.check_invariants();
         self.carriers.check_invariants();
         assert!(self.landed.is_empty(), "what has come is dealt with");
@@ -264,6 +271,7 @@ impl Crossings {
         for (ticket, crossed) in &self.crossed {
             let is_awaited = match &crossed.stage {
                 Stage::Acl(acl) => self.acls.is_waited_for(acl, *ticket),
+                Stage::Map(_) => is_map_awaited,
                 _ => stepping.contains(ticket),
             };
             assert!(is_awaited, "{ticket:?} waits for something: {:?}", crossed.stage);
@@ -276,10 +284,16 @@ impl Crossings {
 
 impl UpstreamCore {
     /// A request was answered at that slot; `Some` with the final answer, unless it goes on.
-    pub(super) fn next_of(&mut self, slot: usize, asked: Asked, answer: Answer) -> Option<(Ticket, Answer)> {
+    pub(super) fn next_of(
+        &mut self,
+        now: Time,
+        slot: usize,
+        asked: Asked,
+        answer: Answer,
+    ) -> Option<(Ticket, Answer)> {
         let ticket = asked.ticket;
         let next = match self.map() {
-            Some(map) => asked.next(map, answer),
+            Some(map) => asked.next(map, self.is_map_sure(now), answer),
             None => return Some((ticket, answer)),
         };
         if let Next::Deliver(answer) = next {
@@ -323,12 +337,15 @@ impl UpstreamCore {
     pub(super) fn cancel_crossed(&mut self, now: Time, ticket: Ticket) {
         let Some(crossed) = self.crossings.crossed.get_mut(&ticket) else { return };
         match &crossed.stage {
-            Stage::Seal(..) => crossed.asked.cancelled(),
+            Stage::Seal(..) => {
+                crossed.asked.cancel();
+            }
             Stage::Void(_, Then::Deliver(_))
             | Stage::Clear(Then::Deliver(_))
             | Stage::Update(..)
             | Stage::Watch(..)
-            | Stage::Describe(..) => {}
+            | Stage::Describe(..)
+            | Stage::Map(_) => {}
             Stage::Acl(_)
             | Stage::Root(_)
             | Stage::Void(_, Then::AskAgain)
@@ -360,7 +377,8 @@ impl UpstreamCore {
                 | Stage::Clear(Then::AskAgain)
                 | Stage::Update(..)
                 | Stage::Watch(..)
-                | Stage::Describe(..) => self.fail(ticket, over()),
+                | Stage::Describe(..)
+                | Stage::Map(_) => self.fail(ticket, over()),
             }
         }
     }
@@ -395,7 +413,9 @@ impl UpstreamCore {
                 self.ask(now, slot, anew);
             }
             Next::Drop(_, _, answer) | Next::Undo(answer) if self.is_ending => self.deliver(&asked, answer),
-            Next::Update(..) | Next::Watch(..) if self.is_ending => self.deliver(&asked, plain(over())),
+            Next::Update(..) | Next::Watch(..) | Next::Settle(_) if self.is_ending => {
+                self.deliver(&asked, plain(over()));
+            }
             Next::Drop(cell, op, answer) => {
                 let crossed = Crossed { asked, slot, stage: Stage::Clear(Then::Deliver(Box::new(answer))) };
                 self.step(now, crossed, Some(cell), op);
@@ -409,17 +429,21 @@ impl UpstreamCore {
                 let crossed = Crossed { asked, slot, stage: Stage::Watch(answer, op.clone()) };
                 self.step(now, crossed, Some(cell), op);
             }
+            Next::Settle(answer) if self.will_read_map(now) => {
+                self.wait(Crossed { asked, slot, stage: Stage::Map(answer) });
+            }
+            Next::Settle(_) => self.give_up(now, slot, asked, unsettled()),
             Next::Undo(answer) => self.give_up(now, slot, asked, answer),
         }
     }
 
     /// Gets what the cell needs for a request.
     fn get(&mut self, now: Time, slot: usize, mut asked: Asked, need: Need) {
-        if asked.progress.is_cancelled {
-            return self.give_up(now, slot, asked, cancelled());
-        }
         if let Need::Map(version) = need {
             return self.wait_for_map(now, asked, version);
+        }
+        if asked.progress.is_cancelled {
+            return self.give_up(now, slot, asked, cancelled());
         }
         if now.saturating_since(asked.progress.asked_at) >= NEEDS_WINDOW {
             asked.progress.needs = 0;
@@ -452,6 +476,24 @@ impl UpstreamCore {
                 let op = CrossOp::Seal { name: name.clone(), instance };
                 self.step(now, Crossed { asked, slot, stage: Stage::Seal(name, instance) }, cell, op);
             }
+        }
+    }
+
+    /// The map was read, or could not be: answers that wait for it are looked at again.
+    pub(super) fn settle(&mut self, now: Time, was_read: bool) {
+        let is_map = |crossed: &Crossed| matches!(crossed.stage, Stage::Map(_));
+        let waiting = self.crossings.crossed.iter().filter(|(_, crossed)| is_map(crossed));
+        for ticket in waiting.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            let Some(Crossed { asked, slot, stage: Stage::Map(answer) }) = self.take_crossed(ticket) else {
+                continue;
+            };
+            if !was_read {
+                self.give_up(now, slot, asked, unsettled());
+                continue;
+            }
+            let is_sure = self.is_map_sure(now);
+            let next = asked.next(self.map().expect("it was read"), is_sure, answer);
+            self.go_on(now, slot, asked, next);
         }
     }
 
@@ -560,6 +602,7 @@ impl UpstreamCore {
                 | Stage::Update(..)
                 | Stage::Watch(..)
                 | Stage::Describe(..)
+                | Stage::Map(_)
                 | Stage::Acl(_),
                 result,
             ) => {
@@ -699,6 +742,11 @@ fn plain(error: Error) -> Answer {
 
 fn failed(detail: &str) -> Answer {
     plain(ErrorCode::Unavailable.because(detail))
+}
+
+/// It was done; whoever asks again under its number hears so when all who have to know do.
+fn unsettled() -> Answer {
+    failed("whether another cell has to know of it cannot be read in the partition map")
 }
 
 fn cancelled() -> Answer {

@@ -114,14 +114,37 @@ impl UpstreamCore {
         if asked != question {
             return;
         }
-        self.following = match self.read_map(answer) {
+        let read = self.read_map(answer);
+        self.following = match &read {
             Some(map) => {
-                self.adopt(now, &map);
+                self.adopt(now, map);
                 let may_keep = answer.caches.contains(ItemKind::Data) && !is_void;
                 if may_keep { Following::Sure } else { Following::Unsure(now + SOON) }
             }
             None => Following::Unsure(now + LATER),
         };
+        self.settle(now, read.is_some());
+    }
+
+    /// Whether no newer map than ours can be in force: the home cell asks for ours back before, and waits for that as long as
+    /// its cache lease lasts (`cache-1`).
+    pub(super) fn is_map_sure(&self, now: Time) -> bool {
+        match self.following {
+            Following::Not => true,
+            Following::Sure => {
+                self.map().and_then(|map| self.cache_end(map.home())).is_some_and(|end| now < end)
+            }
+            Following::Unsure(_) | Following::Asked { .. } => false,
+        }
+    }
+
+    /// Has the map read that is not sure; `false` if that cannot be, since the home cell was never reached. What waits for it
+    /// hears of it.
+    pub(super) fn will_read_map(&mut self, now: Time) -> bool {
+        if matches!(self.following, Following::Sure) {
+            self.following.void(now);
+        }
+        self.map_slot().is_some_and(|slot| self.slots[slot].was_welcomed)
     }
 
     /// The map that an answer shows, with the cells as they were configured here.

@@ -33,10 +33,19 @@ pub fn check(world: &World, findings: &mut Findings) {
     let elected = truths.clone().flat_map(|truth| &truth.locks.masters);
     // Without a fault, because of slow messages.
     let elected = elected.map(|(_, at)| Trouble { from: Moment(at.0.saturating_sub(ELECTION)), until: *at });
+    let returned = truths.clone().flat_map(|truth| &truth.locks.proxies);
+    let returned = returned.filter(|_| may_lose_sessions(world.plan.slow, world.plan.lease));
+    let returned = returned.map(|at| Trouble { from: Moment(at.0.saturating_sub(ELECTION)), until: *at });
     let lease_max = truths.map(|truth| truth.state.lease_max()).max().unwrap_or_default();
     let lease = if lease_max > LEASE { lease_max } else { world.plan.lease };
-    let patience = Patience { troubles: planned.chain(elected).collect(), lease, lease_max };
+    let patience = Patience { troubles: planned.chain(elected).chain(returned).collect(), lease, lease_max };
     check_waits(&world.history, &patience, findings);
+}
+
+/// Whether proxies lose their sessions without a fault, since a message may take longer than what is left of a lease when its
+/// KeepAlive is due (`ka-1`). What one call asks of several cells is then asked again for each session that is lost.
+pub fn may_lose_sessions((per_mille, millis_max): (u64, u64), lease: Duration) -> bool {
+    per_mille > 0 && Duration::from_millis(millis_max) >= lease / 3
 }
 
 /// Nobody may wait any longer: who does, and since when.

@@ -25,6 +25,8 @@ pub(super) enum Next {
     Drop(CellName, CrossOp, Answer),
     /// First the other cell has to hear of the directory's ACL names.
     Update(CellName, Root, Answer),
+    /// First it has to be sure that no other cell has the directory's children.
+    Settle(Answer),
     /// First the other cell has to tell the client of the directory's children.
     Watch(CellName, CrossOp, Answer),
     /// First the seal is undone.
@@ -32,8 +34,8 @@ pub(super) enum Next {
 }
 
 impl Asked {
-    /// What a cell's answer means for it.
-    pub(super) fn next(&self, map: &PartitionMap, answer: Answer) -> Next {
+    /// What a cell's answer means for it. The map is sure if its home cell has not let another one in before the answer came.
+    pub(super) fn next(&self, map: &PartitionMap, is_sure: bool, answer: Answer) -> Next {
         if self.ask.on_behalf.is_none() {
             return match answer.result {
                 Ok(Reply::Needs(..)) => {
@@ -58,6 +60,8 @@ impl Asked {
             },
             (Op::SetAcl { handle, acls, .. }, Ok(Reply::AclSet { acl_generation })) => {
                 match (split(map, handle), answer.position.clone()) {
+                    // It may have been done just after the children had gone to a cell that we do not know of.
+                    (None, _) if is_of_directory(handle) && !is_sure => Next::Settle(answer),
                     (None, _) => Next::Deliver(answer),
                     (Some(_), None) => Next::Deliver(failed("the cell does not say as of when the ACLs are")),
                     (Some((HandleBody { name, instance, .. }, children)), Some(as_of)) => {
@@ -91,6 +95,10 @@ fn watched(map: &PartitionMap, handle: &HandleToken) -> Option<(CellName, CrossO
     let HandleBody { name, instance, opened_by, events, .. } = body;
     let events = events.of_children();
     (!events.is_empty()).then_some((children, CrossOp::WatchRoot { name, instance, opened_by, events }))
+}
+
+fn is_of_directory(handle: &HandleToken) -> bool {
+    handle.claimed_body().is_some_and(|body| body.kind == NodeKind::Directory)
 }
 
 /// What a handle says of itself, and which cell holds the children, if it is of a split directory.

@@ -164,14 +164,24 @@ struct Played {
     news: Vec<NewsId>,
     sequence: u64,
     clients: u64,
+    /// Welcomes nobody.
+    deaf: Option<&'static str>,
 }
 
 impl Played {
     fn new() -> Self {
-        Self::of(UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "x:1", [3; 32]))
+        Self::of(Self::config())
+    }
+
+    fn config() -> UpstreamConfig {
+        UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "x:1", [3; 32])
     }
 
     fn of(config: UpstreamConfig) -> Self {
+        Self::with_deaf(None, config)
+    }
+
+    fn with_deaf(deaf: Option<&'static str>, config: UpstreamConfig) -> Self {
         let mut played = Self {
             core: UpstreamCore::new(t(0), config),
             links: BTreeMap::new(),
@@ -185,6 +195,7 @@ impl Played {
             news: Vec::new(),
             sequence: 0,
             clients: 0,
+            deaf,
         };
         played.wait_until(t(0));
         played
@@ -198,6 +209,7 @@ impl Played {
                     self.core.connected(now, &link);
                     self.links.insert(cell(&link), link);
                 }
+                Output::Send(link, Up::Hello(_)) if self.deaf == Some(&cell(&link)) => {}
                 Output::Send(link, Up::Hello(hello)) => {
                     let welcome = self.welcome(hello.key.id(), &cell(&link), false, 1);
                     self.core.received(now, &link, Down::Welcome(welcome));
@@ -448,10 +460,7 @@ fn a_request_that_waited_long_may_need_as_much_again() {
 
 #[test]
 fn requests_that_wait_for_other_cells_count_at_the_cell_that_they_were_asked_at() {
-    let config = UpstreamConfig {
-        waiting_max: 2,
-        ..UpstreamConfig::tier(Hosts::Cells(map()), Role::Proxy, "x:1", [3; 32])
-    };
+    let config = UpstreamConfig { waiting_max: 2, ..Played::config() };
     let mut played = Played::of(config);
     let first = played.submit(t(0), open());
     played.reply(t(0), "c", needs_acl("ops"));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::sim::check::bounded::{Patience, Trouble, check_waiting, check_waits};
+use crate::sim::check::bounded::{Patience, Trouble, check_waiting, check_waits, may_lose_sessions};
 
 const SECOND: u64 = 1_000_000;
 
@@ -35,6 +35,15 @@ fn a_change_may_wait_until_troubles_are_over_and_no_longer() {
     assert!(late(40, &[(12, 30)]).is_empty());
     assert!(!late(50, &[(12, 22)]).is_empty());
     assert!(!late(40, &[(55, 60)]).is_empty(), "it came later");
+}
+
+#[test]
+fn proxies_lose_sessions_without_a_fault_where_messages_take_longer_than_the_last_third_of_a_lease() {
+    let lease = Duration::from_millis(1_500);
+    assert!(may_lose_sessions((50, 1_000), lease));
+    assert!(may_lose_sessions((1, 500), lease));
+    assert!(!may_lose_sessions((50, 499), lease));
+    assert!(!may_lose_sessions((0, 1_000), lease), "none is slow");
 }
 
 #[test]

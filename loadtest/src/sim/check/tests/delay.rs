@@ -22,7 +22,7 @@ fn history(ended: Moment, taken: Moment) -> History {
     let end = DelayEnded { name: name.clone(), began: 10, index: 20, at: ended };
     let taken = Taken { name, instance, session: SessionId([2; 16]), index: 21, at: taken };
     let locks =
-        LockLog { taken: vec![taken], lost: vec![lost], delays_ended: vec![end], masters: Vec::new() };
+        LockLog { taken: vec![taken], lost: vec![lost], delays_ended: vec![end], ..LockLog::default() };
     let truth = Truth { locks, ..Truth::default() };
     let lock_delays = BTreeMap::from([(HOLDER, DELAY)]);
     History { truths: BTreeMap::from([(CellName::new("a"), truth)]), lock_delays, ..History::default() }

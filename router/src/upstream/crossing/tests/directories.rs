@@ -230,7 +230,7 @@ fn a_delete_that_is_asked_again_drops_the_root_record_whatever_comes_of_that() {
 
 #[test]
 fn what_is_not_split_is_deleted_and_changed_by_one_cell() {
-    let mut played = Played::new();
+    let mut played = following::sure();
     let file = handle("p", D, NodeKind::File);
     let whole = handle("p", "/ls/dev/p/e", NodeKind::Directory);
     let acls = AclNames::default();

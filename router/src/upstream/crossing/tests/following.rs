@@ -1,5 +1,6 @@
-//! The partition map, as the home cell's file says; and requests that have to wait for another one.
+//! The partition map, as the home cell's file says; and requests and answers that have to wait for another one.
 
+use hasp_proto::crossing::Root;
 use hasp_proto::partition::{Change, Prefix};
 
 use super::*;
@@ -17,12 +18,21 @@ pub(super) fn changed() -> PartitionMap {
     changing().after().expect("a change").clone()
 }
 
+/// A directory that is in `p` as a whole.
+const E: &str = "/ls/dev/p/e";
+
+/// Its children have gone from `p` to `c`.
+fn split() -> PartitionMap {
+    let change = Change { prefix: Prefix::Below(name(E)), cells: vec![CellName::new("c")] };
+    map().changing(change).expect("good").after().expect("a change").clone()
+}
+
 pub(super) fn file(map: &PartitionMap) -> Result<Reply, Error> {
     Ok(Reply::Contents { contents: map.to_file().into(), stat: stat() })
 }
 
 /// A router that knows the map as it is, and has leave to keep it.
-fn sure() -> Played {
+pub(super) fn sure() -> Played {
     let mut played = Played::new();
     played.wait_until(t(0));
     let request = asked(&mut played);
@@ -229,27 +239,63 @@ fn a_cell_with_another_map_is_asked_again_until_they_agree_and_one_with_the_same
 }
 
 #[test]
-fn what_waits_for_a_map_can_be_cancelled_and_ends_with_the_session() {
+fn what_waits_for_a_map_ends_with_the_session() {
     let mut played = sure();
-    let [first, second] = [0, 1].map(|_| {
-        let ticket = played.submit(t(100), open());
-        played.reply(t(110), "c", needs(Need::Map(2)));
-        ticket
-    });
+    let ticket = played.submit(t(100), open());
+    played.reply(t(110), "c", needs(Need::Map(2)));
 
-    played.cancel(t(120), first);
-    assert_eq!(played.code(first), Some(ErrorCode::Cancelled));
     played.core.end(t(130));
     played.play(t(130));
-    assert_eq!(played.code(second), Some(ErrorCode::SessionExpired));
+
+    assert_eq!(played.code(ticket), Some(ErrorCode::SessionExpired));
+}
+
+#[test]
+fn a_clients_request_that_is_cancelled_before_it_is_sent_is_answered_by_its_cell() {
+    let mut played = Played::with_deaf(Some("c"), Played::config());
+    let ticket = played.submit(t(100), open());
+    played.cancel(t(120), ticket);
+
+    assert_eq!(played.result(ticket), None, "it may have been asked before, through whatever host");
+    played.core.end(t(130));
+    played.play(t(130));
+    assert_eq!(played.code(ticket), Some(ErrorCode::SessionExpired));
+}
+
+#[test]
+fn what_became_of_a_request_that_is_cancelled_while_it_waits_for_a_map_its_cell_says() {
+    let mut played = sure();
+    let ticket = played.submit(t(100), open());
+    let first = played.reply(t(110), "c", needs(Need::Map(2)));
+    played.wait_until(t(110));
+    let request = asked(&mut played);
+    played.cancel(t(120), ticket);
+    assert_eq!(
+        played.result(ticket),
+        None,
+        "it may have been done before, and its answer have moved with the name"
+    );
+    played.assert_nothing_asked();
+
+    played.answer_keeping(t(130), "h", &request, data(), file(&changed()));
+
+    let again = played.take("p");
+    assert_eq!((&again.op, &again.on_behalf), (&first.op, &first.on_behalf), "P-ONCE");
+    assert_eq!(played.cancels, [("p".to_owned(), again.number)]);
+    played.answer(t(140), "p", &again, Ok(Reply::Noted));
+    assert_eq!(played.result(ticket), Some(&Ok(Reply::Noted)));
+
+    let ticket = played.submit(t(200), open());
+    played.cancel(t(210), ticket);
+    played.reply(t(220), "p", needs(Need::Map(4)));
+    assert_eq!(played.result(ticket), None, "nor does a cell know of which it has gone");
 }
 
 #[test]
 fn a_directory_that_was_split_while_its_listing_waited_is_listed_by_the_cell_of_its_children() {
-    let change = Change { prefix: Prefix::Below(name("/ls/dev/p/e")), cells: vec![CellName::new("c")] };
-    let split = map().changing(change).expect("good").after().expect("a change").clone();
+    let split = split();
     let mut played = sure();
-    let directory = handle("p", "/ls/dev/p/e", NodeKind::Directory);
+    let directory = handle("p", E, NodeKind::Directory);
     played.submit(t(100), Op::ReadDir(directory.clone()));
     let first = played.reply(t(110), "p", needs(Need::Map(2)));
     assert_eq!(first.op, Op::ReadDir(directory));
@@ -259,17 +305,16 @@ fn a_directory_that_was_split_while_its_listing_waited_is_listed_by_the_cell_of_
     played.answer_keeping(t(120), "h", &request, data(), file(&split));
 
     let listed = played.take("c");
-    let root = CrossOp::ListRoot { name: name("/ls/dev/p/e"), instance: Instance(7) };
+    let root = CrossOp::ListRoot { name: name(E), instance: Instance(7) };
     assert_eq!((&listed.op, &listed.on_behalf), (&Op::Cross(root), &first.on_behalf));
     played.assert_nothing_asked();
 }
 
 #[test]
 fn a_directory_that_was_split_while_its_listing_was_on_its_way_is_listed_by_the_cell_of_its_children() {
-    let change = Change { prefix: Prefix::Below(name("/ls/dev/p/e")), cells: vec![CellName::new("c")] };
-    let split = map().changing(change).expect("good").after().expect("a change").clone();
+    let split = split();
     let mut played = sure();
-    let directory = handle("p", "/ls/dev/p/e", NodeKind::Directory);
+    let directory = handle("p", E, NodeKind::Directory);
     played.submit(t(100), Op::ReadDir(directory));
     played.tell_changed(t(105), &[MAP]);
     played.wait_until(t(105));
@@ -280,7 +325,118 @@ fn a_directory_that_was_split_while_its_listing_was_on_its_way_is_listed_by_the_
     played.wait_until(t(210));
 
     let listed = played.take("c");
-    let root = CrossOp::ListRoot { name: name("/ls/dev/p/e"), instance: Instance(7) };
+    let root = CrossOp::ListRoot { name: name(E), instance: Instance(7) };
     assert_eq!((&listed.op, &listed.on_behalf), (&Op::Cross(root), &first.on_behalf));
     played.assert_nothing_asked();
+}
+
+fn new_acls() -> AclNames {
+    AclNames { read: "staff".into(), ..AclNames::default() }
+}
+
+fn acl_set() -> Result<Reply, Error> {
+    Ok(Reply::AclSet { acl_generation: Generation(3) })
+}
+
+/// Its ACL names are set, and `p` has done that.
+fn set_acl(played: &mut Played, now: Time) -> Ticket {
+    let handle = handle("p", E, NodeKind::Directory);
+    let ticket = played.submit(now, Op::SetAcl { handle, acls: new_acls(), if_generation: None });
+    played.reply(now, "p", acl_set());
+    ticket
+}
+
+/// The same, while the map is read since it was taken back.
+fn set_acl_by_an_old_map() -> (Played, Ticket, Request) {
+    let mut played = sure();
+    played.tell_changed(t(100), &[MAP]);
+    played.wait_until(t(100));
+    let ticket = set_acl(&mut played, t(101));
+    assert_eq!(played.result(ticket), None, "by then its children may be elsewhere");
+    played.assert_nothing_asked();
+    let request = asked(&mut played);
+    (played, ticket, request)
+}
+
+#[test]
+fn new_acl_names_of_a_directory_are_known_to_the_cell_that_its_children_have_just_gone_to() {
+    let (mut played, ticket, request) = set_acl_by_an_old_map();
+
+    played.answer_keeping(t(110), "h", &request, data(), file(&split()));
+
+    let root = Root {
+        name: name(E),
+        instance: Instance(7),
+        acls: new_acls(),
+        acl_generation: Generation(3),
+        as_of: position("p", 5),
+    };
+    assert_eq!(played.result(ticket), None);
+    assert_eq!(cross(&played.reply(t(120), "c", Ok(Reply::Noted))), CrossOp::UpdateRoot(root));
+    assert_eq!(played.result(ticket), Some(&acl_set()));
+}
+
+#[test]
+fn new_acl_names_of_a_directory_are_answered_when_the_map_that_says_it_is_whole_is_sure() {
+    let mut played = sure();
+    let ticket = set_acl(&mut played, t(100));
+    assert_eq!(played.result(ticket), Some(&acl_set()), "nobody has taken it back");
+
+    let (mut played, ticket, request) = set_acl_by_an_old_map();
+    played.answer(t(110), "h", &request, file(&map()));
+    assert_eq!(played.result(ticket), None, "it is about to change");
+    played.wait_until(t(130));
+    let request = asked(&mut played);
+    played.tell_changed(t(135), &[MAP]);
+    played.answer_keeping(t(140), "h", &request, data(), file(&map()));
+    assert_eq!(played.result(ticket), None, "it was taken back meanwhile");
+    played.wait_until(t(160));
+    let request = asked(&mut played);
+    played.answer_keeping(t(170), "h", &request, data(), file(&map()));
+
+    assert_eq!(played.result(ticket), Some(&acl_set()));
+    played.assert_nothing_asked();
+}
+
+#[test]
+fn a_map_is_sure_under_the_cache_lease_only() {
+    let mut played = sure();
+    played.extend(t(8_000), "p");
+    let before = set_acl(&mut played, Time::from_micros(LEASE_END.as_micros() - 1));
+    assert_eq!(played.result(before), Some(&acl_set()));
+
+    let after = set_acl(&mut played, LEASE_END);
+
+    assert_eq!(played.result(after), None);
+}
+
+#[test]
+fn new_acl_names_of_a_directory_are_set_again_if_the_map_cannot_be_read() {
+    let (mut played, ticket, request) = set_acl_by_an_old_map();
+    played.answer(t(110), "h", &request, error(ErrorCode::InvalidArgument));
+    assert_eq!(played.code(ticket), Some(ErrorCode::Unavailable));
+    let ticket = set_acl(&mut played, t(120));
+    assert_eq!(played.result(ticket), None, "the map is read again later");
+    played.wait_until(t(1_110));
+    let request = asked(&mut played);
+    played.answer_keeping(t(1_120), "h", &request, data(), file(&map()));
+    assert_eq!(played.result(ticket), Some(&acl_set()));
+
+    let mut played = Played::with_deaf(Some("h"), Played::config());
+    let ticket = set_acl(&mut played, t(100));
+    assert_eq!(played.code(ticket), Some(ErrorCode::Unavailable), "there is no home cell to read it at");
+}
+
+#[test]
+fn an_answer_that_waits_for_the_map_is_not_cancelled_and_ends_with_the_session() {
+    let (mut played, ticket, _) = set_acl_by_an_old_map();
+    played.cancel(t(110), ticket);
+    assert_eq!(played.result(ticket), None);
+    assert_eq!(played.core.waiting(), 1);
+
+    played.core.end(t(120));
+    played.play(t(120));
+
+    assert_eq!(played.code(ticket), Some(ErrorCode::SessionExpired));
+    assert_eq!(played.core.waiting(), 0);
 }
