@@ -58,7 +58,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec { cells: 2, replicas: 3, proxies: 2, upper_proxies: 0, has_ring: true };
+    let spec = SystemSpec { has_ring: true, ..SystemSpec::cells(2).behind(2) };
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| race(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }

@@ -44,13 +44,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec {
-        cells: 1,
-        replicas: 3,
-        proxies: flags.proxies as usize,
-        upper_proxies: 0,
-        has_ring: false,
-    };
+    let spec = SystemSpec::cells(1).behind(flags.proxies as usize);
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 
@@ -70,7 +64,7 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
         let mut saboteur =
             Saboteur { env: &env, processes: &bench.processes, system: &mut bench.system, moves: None };
         let what = saboteur.act(&mut faults, Duration::ZERO, Deed::Do(Fault::ProxyRestart)).await?;
-        crowd.all_stand(bench).await?;
+        crowd.all_stand(bench, |_, _| {}).await?;
         stood.push(env.clock.now().saturating_since(began));
         println!("{what}; all sessions stand again");
         let so_far = crowd.listen(pause).await?.all;

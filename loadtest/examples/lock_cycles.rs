@@ -55,8 +55,7 @@ struct Flags {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec =
-        SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(1).behind(flags.proxies);
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }

@@ -89,7 +89,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure(flags: &Flags, cells: usize, proxies: usize) -> anyhow::Result<Row> {
-    let spec = SystemSpec { cells, replicas: 3, proxies, upper_proxies: 0, has_ring: true };
+    let spec = SystemSpec { has_ring: true, ..SystemSpec::cells(cells).behind(proxies) };
     let work = async |bench: &mut Bench| {
         let bare = Yardstick::take(&bench.env, bench.processes.logs()).await?;
         let targets = match proxies {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use futures_util::future::join_all;
-use hasp_loadtest::bench::{Bench, Crowd, Figures, Rate, Yardstick};
+use hasp_loadtest::bench::{Bench, Crowd, Figures, Rate, Standing, Yardstick};
 use hasp_loadtest::status::StatusReader;
 use hasp_loadtest::system::SystemSpec;
 use hasp_loadtest::workload::{Mix, Rates};
@@ -51,13 +51,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec = SystemSpec {
-        cells: 1,
-        replicas: 3,
-        proxies: flags.proxies as usize,
-        upper_proxies: 0,
-        has_ring: false,
-    };
+    let spec = SystemSpec::cells(1).behind(flags.proxies as usize);
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 
@@ -77,7 +71,7 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
     let served = env.clock.now().saturating_since(killed_at);
     println!("all proxies were killed, and serve again after {:.1} s", served.as_secs_f64());
     let watch = Watch::begin(bench).since(killed_at);
-    crowd.all_stand(bench).await?;
+    crowd.all_stand(bench, said_each_second()).await?;
     let stood = env.clock.now().saturating_since(killed_at);
     println!("all clients stand again after {:.1} s", stood.as_secs_f64());
     let after = watch.on(&mut crowd, flags.after_seconds).await?;
@@ -109,6 +103,20 @@ async fn test(bench: &mut Bench, flags: &Flags) -> anyhow::Result<()> {
         flags.after_seconds
     );
     Ok(())
+}
+
+/// Prints how the clients return.
+fn said_each_second() -> impl FnMut(Duration, Standing) {
+    let mut next = Duration::ZERO;
+    move |passed, Standing { at_proxies, connected, lost }| {
+        if passed >= next {
+            next = passed + LOOK;
+            let seconds = passed.as_secs_f64();
+            println!(
+                "  {seconds:5.1} s: {connected} speak with a proxy, {at_proxies} sessions there, {lost} lost"
+            );
+        }
+    }
 }
 
 /// Looks at the proxies' counters again and again.

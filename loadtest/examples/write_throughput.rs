@@ -31,8 +31,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec =
-        SystemSpec { cells: 1, replicas: flags.replicas, proxies: 0, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec { replicas: flags.replicas, ..SystemSpec::cells(1) };
     let hasp = flags.pace.hasp.clone();
     let figures = Bench::run(hasp, &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.pace.json.as_deref())

@@ -25,7 +25,7 @@ use crate::status::StatusReader;
 use crate::system::{Server, System, SystemSpec};
 
 pub use cpu::{Cpu, CpuWindow};
-pub use crowd::{Crowd, Fate};
+pub use crowd::{Crowd, Fate, Standing};
 pub use figures::Figures;
 pub use metrics::Scrape;
 pub use session::{BareSession, Connector};

@@ -21,6 +21,8 @@ pub enum Fault {
     ProxyKill,
     /// A proxy is told to end, and started again as soon as it has.
     ProxyRestart,
+    /// A proxy between the cells and the others is killed, and started again a little later.
+    UpperProxyKill,
     /// A master is killed, and its replica started again a little later.
     MasterKill,
     /// A master is told to end, and its replica started again as soon as it has.
@@ -34,14 +36,21 @@ const ROUTER_KILL: &str = "router-kill";
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::ProxyKill, Self::ProxyRestart, Self::MasterKill, Self::MasterRestart, Self::Move];
+    pub const ALL: [Self; 6] = [
+        Self::ProxyKill,
+        Self::ProxyRestart,
+        Self::UpperProxyKill,
+        Self::MasterKill,
+        Self::MasterRestart,
+        Self::Move,
+    ];
 
     /// As it is asked for.
     pub const fn name(self) -> &'static str {
         match self {
             Self::ProxyKill => "proxy-kill",
             Self::ProxyRestart => "proxy-restart",
+            Self::UpperProxyKill => "upper-proxy-kill",
             Self::MasterKill => "master-kill",
             Self::MasterRestart => "master-restart",
             Self::Move => "move",
@@ -76,17 +85,21 @@ pub enum Deed {
 pub enum Victim {
     /// By its number, from 0.
     Proxy(usize),
+    /// By its number, from 0.
+    UpperProxy(usize),
     /// By its cell's number and its own, from 0.
     Replica(usize, usize),
 }
 
-/// Faults in the order in which they come, evenly over the load; each takes the next proxy, or the next cell's master.
+/// Faults in the order in which they come, evenly over the load; each takes the next proxy of its layer, or the next
+/// cell's master.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     /// By when they are due, since the load began; the next last.
     due: Vec<(Duration, Deed)>,
-    proxies_hit: usize,
-    masters_hit: usize,
+    proxies_hit: Turns,
+    upper_proxies_hit: Turns,
+    masters_hit: Turns,
 }
 
 impl Faults {
@@ -124,17 +137,17 @@ impl Faults {
         let place = self.due.partition_point(|(other, _)| *other > at);
         self.due.insert(place, (at, Deed::Restart(victim)));
     }
+}
 
-    fn next_proxy(&mut self, proxies: usize) -> usize {
-        let proxy = self.proxies_hit % proxies.max(1);
-        self.proxies_hit += 1;
-        proxy
-    }
+/// Whose turn it is among some of a kind: one after the other, and then the first again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turns(usize);
 
-    fn next_cell(&mut self, cells: usize) -> usize {
-        let cell = self.masters_hit % cells.max(1);
-        self.masters_hit += 1;
-        cell
+impl Turns {
+    fn next_of(&mut self, count: usize) -> usize {
+        let turn = self.0 % count.max(1);
+        self.0 += 1;
+        turn
     }
 }
 
@@ -162,12 +175,16 @@ impl Saboteur<'_> {
         };
         match fault {
             Fault::ProxyKill => {
-                let proxy = self.next_proxy(faults);
+                let proxy = Victim::Proxy(faults.proxies_hit.next_of(self.system.proxies.len()));
                 self.kill(faults, passed, proxy).await
             }
             Fault::ProxyRestart => {
-                let proxy = self.next_proxy(faults);
+                let proxy = Victim::Proxy(faults.proxies_hit.next_of(self.system.proxies.len()));
                 self.end_and_restart(proxy).await
+            }
+            Fault::UpperProxyKill => {
+                let upper = faults.upper_proxies_hit.next_of(self.system.upper_proxies.len());
+                self.kill(faults, passed, Victim::UpperProxy(upper)).await
             }
             Fault::MasterKill => {
                 let master = self.next_master(faults).await?;
@@ -184,12 +201,8 @@ impl Saboteur<'_> {
         }
     }
 
-    fn next_proxy(&self, faults: &mut Faults) -> Victim {
-        Victim::Proxy(faults.next_proxy(self.system.proxies.len()))
-    }
-
     async fn next_master(&mut self, faults: &mut Faults) -> anyhow::Result<Victim> {
-        let cell = faults.next_cell(self.system.cells.len());
+        let cell = faults.masters_hit.next_of(self.system.cells.len());
         Ok(Victim::Replica(cell, self.master_of(cell).await?))
     }
 
@@ -218,14 +231,10 @@ impl Saboteur<'_> {
     /// # Errors
     /// It does not serve again.
     pub async fn restart(&mut self, victim: Victim) -> anyhow::Result<String> {
-        match victim {
-            Victim::Proxy(index) => self.system.restart_proxy(self.processes, index).await?,
-            Victim::Replica(cell, index) => {
-                let name = self.cell_name(cell)?;
-                self.system.restart_replica(self.processes, &name, index).await?;
-            }
-        }
-        Ok(format!("{} is back", self.server(victim)?.process.name()))
+        let processes = self.processes;
+        let server = self.server(victim)?;
+        server.restart(processes).await?;
+        Ok(format!("{} is back", server.process.name()))
     }
 
     fn cell_name(&self, cell: usize) -> anyhow::Result<String> {
@@ -235,6 +244,7 @@ impl Saboteur<'_> {
     fn server(&mut self, victim: Victim) -> anyhow::Result<&mut crate::system::Server> {
         let server = match victim {
             Victim::Proxy(index) => self.system.proxies.get_mut(index),
+            Victim::UpperProxy(index) => self.system.upper_proxies.get_mut(index),
             Victim::Replica(cell, index) => {
                 self.system.cells.values_mut().nth(cell).and_then(|replicas| replicas.get_mut(index))
             }
@@ -282,11 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_takes_the_next_proxy_and_the_next_cell() {
-        let mut faults = Faults::default();
+    fn faults_take_turns_among_those_that_they_may_hit() {
+        let mut turns = Turns::default();
 
-        assert_eq!([0; 3].map(|_| faults.next_proxy(2)), [0, 1, 0]);
-        assert_eq!([0; 3].map(|_| faults.next_cell(2)), [0, 1, 0]);
+        assert_eq!([0; 3].map(|_| turns.next_of(2)), [0, 1, 0]);
     }
 
     #[test]

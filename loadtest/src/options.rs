@@ -180,6 +180,10 @@ impl LoadtestOptions {
                 Fault::ProxyKill | Fault::ProxyRestart => {
                     (self.proxies >= 2, "--proxies 2 or more, so that clients have somewhere to go")
                 }
+                Fault::UpperProxyKill => (
+                    self.upper_proxies >= 2,
+                    "--upper-proxies 2 or more, so that the proxies behind them have somewhere to go",
+                ),
                 Fault::MasterKill | Fault::MasterRestart => {
                     (self.replicas >= 3, "--replicas 3 or more, so that there is another master")
                 }
@@ -307,13 +311,19 @@ mod tests {
 
     #[test]
     fn faults_need_servers_of_ones_own_and_others_that_go_on_and_time() {
-        let faulty = |options: &mut LoadtestOptions| options.faults = Fault::ALL.to_vec();
+        let faulty = |options: &mut LoadtestOptions| {
+            (options.faults, options.upper_proxies) = (Fault::ALL.to_vec(), 2);
+        };
 
         refused(
             |options| (options.faults, options.targets) = (vec![Fault::ProxyKill], vec!["h:1".into()]),
             "--target",
         );
         refused(|options| (options.faults, options.proxies) = (vec![Fault::ProxyKill], 1), "--proxies 2");
+        refused(
+            |options| (options.faults, options.upper_proxies) = (vec![Fault::UpperProxyKill], 1),
+            "--upper-proxies 2",
+        );
         refused(|options| (options.faults, options.replicas) = (vec![Fault::MasterKill], 1), "--replicas 3");
         refused(
             |options| (options.faults, options.cells) = (vec![Fault::Move], 1),
@@ -322,9 +332,9 @@ mod tests {
         refused(
             |options| {
                 faulty(options);
-                options.duration = Duration::from_secs(29);
+                options.duration = Duration::from_secs(34);
             },
-            "--duration 30s",
+            "--duration 35s",
         );
         let mut options = LoadtestOptions::default();
         faulty(&mut options);

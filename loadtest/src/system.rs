@@ -51,6 +51,19 @@ pub struct SystemSpec {
     pub has_ring: bool,
 }
 
+impl SystemSpec {
+    /// So many cells of three replicas, and nothing in front of them.
+    pub const fn cells(cells: usize) -> Self {
+        Self { cells, replicas: 3, proxies: 0, upper_proxies: 0, has_ring: false }
+    }
+
+    /// These behind so many proxies.
+    #[must_use]
+    pub const fn behind(self, proxies: usize) -> Self {
+        Self { proxies, ..self }
+    }
+}
+
 /// The directory of the ring, in the first cell.
 pub const RING: &str = "/ls/load/spread";
 
@@ -67,6 +80,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts it again after it ended, at the address and with the data that it had.
+    ///
+    /// # Errors
+    /// It does not serve again.
+    pub async fn restart(&mut self, processes: &Processes) -> anyhow::Result<()> {
+        self.start_again(processes)?;
+        self.await_again().await
+    }
+
     /// Starts it again at the address it had.
     fn start_again(&mut self, processes: &Processes) -> anyhow::Result<()> {
         let mut spec = self.spec.clone();
@@ -224,33 +246,6 @@ impl System {
             }
             tokio::time::sleep(MASTERS_PAUSE).await;
         }
-    }
-
-    /// Starts a replica again that was killed, with the data and the address it had.
-    ///
-    /// # Errors
-    /// There is no such replica, or it does not serve again.
-    pub async fn restart_replica(
-        &mut self,
-        processes: &Processes,
-        cell: &str,
-        index: usize,
-    ) -> anyhow::Result<()> {
-        let servers =
-            self.cells.get_mut(cell).with_context(|| format!("restart a replica of cell {cell}"))?;
-        let server = servers.get_mut(index).context("restart a replica that never was")?;
-        server.process = processes.start(&server.spec)?;
-        server.await_again().await
-    }
-
-    /// Starts a proxy again that ended, at the address it had.
-    ///
-    /// # Errors
-    /// There is no such proxy, or it does not serve again.
-    pub async fn restart_proxy(&mut self, processes: &Processes, index: usize) -> anyhow::Result<()> {
-        let server = self.proxies.get_mut(index).context("restart a proxy that never was")?;
-        server.start_again(processes)?;
-        server.await_again().await
     }
 
     /// Starts all proxies again at once after they ended, at the addresses they had.
@@ -477,10 +472,7 @@ mod tests {
     use super::*;
 
     fn layout() -> Layout {
-        Layout::new(
-            &SystemSpec { cells: 2, replicas: 2, proxies: 1, upper_proxies: 0, has_ring: false },
-            &[1, 2, 3, 4],
-        )
+        Layout::new(&SystemSpec { replicas: 2, ..SystemSpec::cells(2).behind(1) }, &[1, 2, 3, 4])
     }
 
     #[test]
@@ -513,7 +505,7 @@ b = ["127.0.0.1:3", "127.0.0.1:4"]
 
     #[test]
     fn with_a_ring_there_is_one_rule_more() {
-        let spec = SystemSpec { cells: 2, replicas: 2, proxies: 1, upper_proxies: 0, has_ring: true };
+        let spec = SystemSpec { replicas: 2, has_ring: true, ..SystemSpec::cells(2).behind(1) };
         let text = toml::to_string(&Layout::new(&spec, &[1, 2, 3, 4]).proxy(&[])).expect("plain");
 
         assert!(text.contains("[[rules]]\nprefix = \"/ls/load/spread/*\"\ncell = \"a b\"\n"), "{text}");

@@ -8,8 +8,9 @@ use hasp_loadtest::faults::Fault;
 use hasp_loadtest::options::Mode;
 use hasp_loadtest::workload::Mix;
 
-use crate::context::{Context, parse_address};
+use crate::context::{Context, TraceArgs, parse_address};
 use crate::exit::{Exit, Failure};
+use crate::serve;
 
 /// Options of `hasp loadtest`.
 #[derive(clap::Args, Debug)]
@@ -69,7 +70,7 @@ pub struct Args {
     /// Proxies that run already, instead of a system of its own
     #[arg(long, value_name = "HOST:PORT,...", value_delimiter = ',', value_parser = parse_address)]
     target: Vec<String>,
-    /// What to do to the servers under load, one after another: proxy-kill (or router-kill: proxies have the routers in them), proxy-restart, master-kill, master-restart, move (a prefix moves to another cell)
+    /// What to do to the servers under load, one after another: proxy-kill (or router-kill: proxies have the routers in them), proxy-restart, upper-proxy-kill (with --upper-proxies), master-kill, master-restart, move (a prefix moves to another cell)
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
     faults: Vec<Fault>,
     /// Write the report as a page for browsers, with plots
@@ -126,7 +127,13 @@ pub async fn run(args: Args, ctx: &Context) -> Exit {
 
 /// Runs one worker process of a load test; its job comes on standard input.
 pub async fn run_worker(ctx: &Context) -> Exit {
-    match hasp_loadtest::worker(ctx.env.clone()).await {
+    let telemetry = match serve::telemetry("hasp-loadtest-worker", &TraceArgs::default()) {
+        Ok(telemetry) => telemetry,
+        Err(failure) => return failure.into(),
+    };
+    let done = hasp_loadtest::worker(ctx.env.clone()).await;
+    telemetry.shutdown().await;
+    match done {
         Ok(()) => Exit::Done,
         Err(error) => Failure::Local(format!("{error:#}")).into(),
     }

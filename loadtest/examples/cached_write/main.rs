@@ -77,8 +77,7 @@ async fn main() -> anyhow::Result<()> {
     if flags.worker {
         return worker::work().await;
     }
-    let spec =
-        SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(1).behind(flags.proxies);
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }

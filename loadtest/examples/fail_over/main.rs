@@ -69,8 +69,7 @@ struct Flags {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let spec =
-        SystemSpec { cells: 1, replicas: 3, proxies: flags.proxies, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(1).behind(flags.proxies);
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }
@@ -325,8 +324,10 @@ async fn rejoin(
     let answers = reader.ask_all(&system.replica_addresses()).await;
     let applied = answers.values().map(|status| status.applied).max().unwrap_or(0);
     let began = env.clock.now();
-    system.restart_replica(processes, CELL, killed).await?;
-    let address = system.cells[CELL][killed].address.clone();
+    let server = system.cells.get_mut(CELL).and_then(|replicas| replicas.get_mut(killed));
+    let server = server.context("find the replica that was killed")?;
+    server.restart(processes).await?;
+    let address = server.address.clone();
     loop {
         let status = reader.ask(&address).await;
         let passed = env.clock.now().saturating_since(began);

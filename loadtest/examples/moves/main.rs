@@ -96,7 +96,7 @@ impl Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     flags.validate(raise_open_files())?;
-    let spec = SystemSpec { cells: 2, replicas: 3, proxies: 2, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(2).behind(2);
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 

@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
         return builder.worker_threads(1).enable_all().build()?.block_on(echo::serve(bytes));
     }
     builder.enable_all().build()?.block_on(async {
-        let spec = SystemSpec { cells: 1, replicas: 3, proxies: 1, upper_proxies: 0, has_ring: false };
+        let spec = SystemSpec::cells(1).behind(1);
         let figures =
             Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
         figures.publish(flags.json.as_deref())

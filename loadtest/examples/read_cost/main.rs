@@ -70,7 +70,7 @@ async fn main() -> anyhow::Result<()> {
     if let Some(bytes) = flags.serve_echo {
         return echo::serve(bytes).await;
     }
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: 0, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(1);
     let figures = Bench::run(flags.hasp.clone(), &spec, async |bench| measure(bench, &flags).await).await?;
     figures.publish(flags.json.as_deref())
 }

@@ -76,7 +76,7 @@ impl Flags {
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
     flags.validate(raise_open_files())?;
-    let spec = SystemSpec { cells: 1, replicas: 3, proxies: 3, upper_proxies: 0, has_ring: false };
+    let spec = SystemSpec::cells(1).behind(3);
     Bench::run(flags.hasp.clone(), &spec, async |bench| test(bench, &flags).await).await
 }
 
@@ -193,7 +193,7 @@ async fn gather(
     stop_all(bench.system.proxies[1..].iter_mut().map(|server| &mut server.process)).await?;
     let clients = connect_all(&bench.env, &targets, flags, happened).await?;
     for index in [1, 2] {
-        bench.system.restart_proxy(&bench.processes, index).await?;
+        bench.system.proxies[index].restart(&bench.processes).await?;
     }
     let mut reader = StatusReader::new(bench.env.clone());
     for (index, address) in targets.iter().enumerate() {

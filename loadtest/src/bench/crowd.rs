@@ -34,6 +34,23 @@ pub struct Crowd {
     clients: usize,
 }
 
+/// How many have a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Sessions that the proxies have: of a client that left one of them two, for a while.
+    pub at_proxies: u64,
+    /// Clients that speak with a proxy.
+    pub connected: u64,
+    /// Clients that have lost their sessions.
+    pub lost: u64,
+}
+
+impl Standing {
+    const fn is_all(self, clients: u64) -> bool {
+        self.at_proxies >= clients && self.connected + self.lost >= clients
+    }
+}
+
 /// What became of them.
 #[derive(Debug, Default)]
 pub struct Fate {
@@ -102,30 +119,30 @@ impl Crowd {
     /// them; gives how long that took.
     ///
     /// A session that a proxy has welcomed is safe: its lease is that proxy's. A client may have been with two of them, of
-    /// which one does not know yet that it is gone.
+    /// which one does not know yet that it is gone. `show` is called with every look.
     ///
     /// # Errors
     /// Not within two minutes, or a worker failed.
-    pub async fn all_stand(&mut self, bench: &Bench) -> anyhow::Result<Duration> {
+    pub async fn all_stand(
+        &mut self,
+        bench: &Bench,
+        mut show: impl FnMut(Duration, Standing),
+    ) -> anyhow::Result<Duration> {
         let clock = &bench.env.clock;
         let began = clock.now();
         let mut reader = StatusReader::new(bench.env.clone());
         let proxies = bench.system.proxy_addresses();
         loop {
             let answers = reader.ask_all(&proxies).await;
-            let standing: u64 = answers.values().map(|status| status.sessions).sum();
             let passed = clock.now().saturating_since(began);
             let Progress { connected, sessions, .. } = self.crew.progress().all;
-            let clients = self.clients as u64;
-            if standing >= clients && connected + sessions.lost >= clients {
+            let at_proxies = answers.values().map(|status| status.sessions).sum();
+            let standing = Standing { at_proxies, connected, lost: sessions.lost };
+            show(passed, standing);
+            if standing.is_all(self.clients as u64) {
                 return Ok(passed);
             }
-            ensure!(
-                passed < STANDING,
-                "after {STANDING:?} the proxies had {standing} sessions of {clients} clients, of which {connected} spoke with \
-                 them and {} had lost their sessions",
-                sessions.lost
-            );
+            ensure!(passed < STANDING, "of {} clients after {STANDING:?}: {standing:?}", self.clients);
             self.listen(LOOK).await?;
         }
     }

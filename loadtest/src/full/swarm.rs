@@ -32,6 +32,9 @@ const PEACE: Duration = Duration::from_secs(3);
 /// How long everybody has to come to rest after the last fault was mended; longer where leases are: a lost packet is not
 /// sent again on the simulated network, so a connection with a hole is noticed by a KeepAlive that is not answered.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// How much longer a world may go on that has not shown anything by then: a change of the map may have kept everybody
+/// waiting until its cell's old cache leases were over.
+const SHOWING: Duration = Duration::from_secs(15);
 /// How long a client may be without an answer then.
 const SILENCE_MAX_MS: u64 = 5_000;
 /// How long clients may take to end.
@@ -89,6 +92,7 @@ fn play(seed: u64, plan: &Plan, journal: &Journal) -> (Counts, Vec<Broken>) {
     let mended = world.now();
     let (mut counts, mut broken) = (faults.counts, faults.broken);
     world.run_for(RECOVERY.max(plan.shape.proxy_lease + RECOVERY / 2));
+    await_writes(&mut world);
     broken.extend(half_done(&world, mended));
     broken.extend(end(&mut world, plan));
     count_moves(&mut counts, &journal.read(), &faults.spans);
@@ -100,6 +104,17 @@ fn play(seed: u64, plan: &Plan, journal: &Journal) -> (Counts, Vec<Broken>) {
     counts.millis = world.now().0;
     counts.layered = world.layered();
     (counts, broken)
+}
+
+/// Lets clients go on until they have written enough.
+fn await_writes(world: &mut World) {
+    let until = world.elapsed() + SHOWING;
+    let is_written = |operation: &&Operation| matches!(operation.end, Some((_, Answer::Written { .. })));
+    while world.elapsed() < until
+        && (world.journal.read().operations.iter().filter(is_written).count() as u64) < WRITES_MIN
+    {
+        world.run_for(Duration::from_secs(1));
+    }
 }
 
 fn add_users(world: &mut World, plan: &Plan, host: &str, clients: &[ClientPlan]) {

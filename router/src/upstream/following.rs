@@ -79,8 +79,12 @@ impl UpstreamCore {
             }
             Event::Welcomed { resumed: false, .. }
             | Event::News(_, News::FailOver { .. } | News::CellLost { .. })
-            | Event::CacheLapsed
-            | Event::Expired(_) => self.following.void(now),
+            | Event::CacheLapsed => self.following.void(now),
+            // It is not read before there is another session, and nobody knows when.
+            Event::Expired(_) => {
+                self.following.void(now);
+                self.settle(now, false);
+            }
             Event::Welcomed { resumed: true, .. }
             | Event::News(_, News::Event(_) | News::EventsLost { .. })
             | Event::CellLost(_)

@@ -422,6 +422,15 @@ fn new_acl_names_of_a_directory_are_set_again_if_the_map_cannot_be_read() {
     played.answer_keeping(t(1_120), "h", &request, data(), file(&map()));
     assert_eq!(played.result(ticket), Some(&acl_set()));
 
+    let (mut played, ticket, request) = set_acl_by_an_old_map();
+    played.answer(t(110), "h", &request, file(&map()));
+    played.expire(t(111), "h");
+    assert_eq!(
+        played.code(ticket),
+        Some(ErrorCode::Unavailable),
+        "nobody knows when there is a session again"
+    );
+
     let mut played = Played::with_deaf(Some("h"), Played::config());
     let ticket = set_acl(&mut played, t(100));
     assert_eq!(played.code(ticket), Some(ErrorCode::Unavailable), "there is no home cell to read it at");
