@@ -21,11 +21,9 @@ fn refused(line: &str, code: i32) -> String {
     stderr
 }
 
-/// An address where nobody listens: it was free a moment ago.
-#[allow(clippy::disallowed_types, reason = "a real port, for a real process")]
+/// An address where nobody listens.
 fn nobody() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", hasp_loadtest::ports::free_ports(1).unwrap()[0])
 }
 
 #[test]

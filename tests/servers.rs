@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use assert_cmd::Command;
+use hasp_loadtest::ports::free_ports;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
 
@@ -63,8 +64,7 @@ fn a_missing_file_is_told_by_name() {
 
 /// An address where nobody listens just now.
 fn free() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("bound").to_string()
+    format!("127.0.0.1:{}", free_ports(1).expect("there are many")[0])
 }
 
 fn host_file(listen: &str, cell: &str) -> String {

@@ -36,6 +36,7 @@ pub mod moves;
 pub mod options;
 pub mod page;
 pub mod points;
+pub mod ports;
 pub mod processes;
 pub mod procfs;
 pub mod progress;

@@ -313,6 +313,7 @@ mod tests {
     fn faults_need_servers_of_ones_own_and_others_that_go_on_and_time() {
         let faulty = |options: &mut LoadtestOptions| {
             (options.faults, options.upper_proxies) = (Fault::ALL.to_vec(), 2);
+            options.duration = Duration::from_secs(35);
         };
 
         refused(

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use anyhow::{Context as _, bail};
 use hasp_rt::env::Env;
 use serde::Serialize;
 
+use crate::ports::free_ports;
 use crate::processes::{Process, Processes, Spec, stop_all};
 use crate::status::StatusReader;
 use crate::window::{Member, Role};
@@ -370,14 +370,6 @@ async fn await_ready(process: &mut Process) -> anyhow::Result<Option<Ports>> {
     Ok(Some(ports.with_context(|| format!("read where {} serves from {line:?}", process.name()))?))
 }
 
-/// Ports of the loopback address that nobody listens on just now, all different.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let listeners: Vec<_> =
-        (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
-    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
-    ports.collect::<std::io::Result<_>>().context("look for free ports")
-}
-
 /// Who listens where and owns what.
 #[derive(Clone, Debug)]
 struct Layout {
@@ -530,14 +522,5 @@ b = ["127.0.0.1:3", "127.0.0.1:4"]
         assert_eq!(Ports::of_line("ready connect=127.0.0.1:1 admin=127.0.0.1:2"), Some(ports));
         assert_eq!(Ports::of_line("ready connect=127.0.0.1:1"), None);
         assert_eq!(Ports::of_line("ready admin=127.0.0.1:2"), None);
-    }
-
-    #[test]
-    fn free_ports_are_all_different() {
-        let mut ports = free_ports(20).expect("there are many");
-        ports.sort_unstable();
-        ports.dedup();
-
-        assert_eq!(ports.len(), 20);
     }
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "real files and ports are the point")]
 #![allow(dead_code, reason = "each file of tests uses a part of it")]
 
+use hasp_loadtest::ports::free_ports;
+
 use super::system::{Running, hasp};
 
 /// The cell, serving.
@@ -25,10 +27,7 @@ impl OneCell {
     /// Founds it.
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Free a moment ago.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        drop(listener);
+        let address = format!("127.0.0.1:{}", free_ports(1).unwrap()[0]);
         let data = dir.path().join("data");
         let text = format!(
             "cell = \"a\"\nid = 1\nlisten = \"{address}\"\ndir = \"{}\"\nnamespace = \"dev\"\n\n\
