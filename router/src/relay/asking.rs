@@ -239,7 +239,7 @@ impl RelayCore {
             Purpose::LateClaim(session, claim) => self.guest_claimed_since(session, claim, &answer),
             Purpose::Answer(session, number) => {
                 if let Some(handle) = shown {
-                    self.shown(session, &handle, answer.result.is_ok());
+                    self.shown(session, &handle, &answer);
                 }
                 let to = Addressee { session, number, caches };
                 self.deliver(now, to, ticket, kept.as_ref(), answer.clone());
@@ -269,11 +269,14 @@ impl RelayCore {
         let Addressee { session, number, caches } = to;
         self.quotas.answered(session, number, answer.result.is_ok());
         if let Ok(Reply::Opened { handle, .. }) = &answer.result {
-            let owner = self.owner_of(handle);
-            self.subscriptions.subscribe(session, handle, owner.as_ref());
+            let teller = self.teller_to(handle, &answer);
+            self.subscriptions.subscribe(session, handle, teller.as_ref());
         }
         let mut granted = ItemKinds::NONE;
         if let Some(position) = &answer.position {
+            if let Some(footprint) = self.footprints.get_mut(&session) {
+                footprint.note_use(&position.cell);
+            }
             if self.movers.shown(session, &position.cell, ticket, &answer.result) {
                 self.outputs.push_back(Output::Show(Show::CaughtUp(session, position.cell.clone())));
             }
@@ -332,18 +335,22 @@ impl RelayCore {
     }
 
     /// A handle was shown to its cell: it hears of events from here on, or does no longer.
-    fn shown(&mut self, speaker: SessionId, handle: &HandleToken, is_taken: bool) {
-        if is_taken {
-            let owner = self.owner_of(handle);
-            self.subscriptions.subscribe(speaker, handle, owner.as_ref());
+    fn shown(&mut self, speaker: SessionId, handle: &HandleToken, answer: &Answer) {
+        if answer.result.is_ok() {
+            let teller = self.teller_to(handle, answer);
+            self.subscriptions.subscribe(speaker, handle, teller.as_ref());
         } else if let Some(body) = handle.claimed_body() {
             self.subscriptions.unsubscribe(HandleId { session: body.session, opened_by: body.opened_by });
         }
     }
 
-    /// The cell of a handle's node, by the map.
-    fn owner_of(&self, handle: &HandleToken) -> Option<CellName> {
-        self.above.map().owner(&handle.claimed_body()?.name).cloned()
+    /// The cell that tells of a handle's node: that which gave it out or took it for good. The map of a host behind others
+    /// may be older.
+    fn teller_to(&self, handle: &HandleToken, answer: &Answer) -> Option<CellName> {
+        match &answer.position {
+            Some(position) => Some(position.cell.clone()),
+            None => self.above.map().owner(&handle.claimed_body()?.name).cloned(),
+        }
     }
 
     /// What a client closes counts no longer, and is told of nothing.

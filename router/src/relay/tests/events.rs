@@ -23,12 +23,12 @@ pub(super) fn listening(world: &mut World, client: usize, kinds: &[EventKind]) -
 }
 
 fn happens(world: &mut World, kind: EventKind, to: Option<HandleId>) {
-    happens_at(world, "p", kind, to);
+    happens_at(world, "p", A, kind, to);
 }
 
-/// The cell tells that relay.
-pub(super) fn happens_at(world: &mut World, relay: &str, kind: EventKind, to: Option<HandleId>) {
-    let name = Name::parse(A).expect("good");
+/// The cell `a` tells that relay of that node.
+pub(super) fn happens_at(world: &mut World, relay: &str, node: &str, kind: EventKind, to: Option<HandleId>) {
+    let name = Name::parse(node).expect("good");
     let position = world.cells["a"].position();
     let event = NodeEvent { kind, name, instance: Instance(1), child: None, to, position };
     let session = world.relays[relay].upstream.sessions().next().expect("at a").session;
@@ -84,15 +84,15 @@ fn a_handle_that_is_shown_is_told_of_events_here() {
     let client = world.add_client(&["p", "q"]);
     let handle = listening(&mut world, client, &[EventKind::ContentsModified]);
     let (first, next) = if world.relays["p"].status().sessions == 1 { ("p", "q") } else { ("q", "p") };
-    happens_at(&mut world, first, EventKind::ContentsModified, None);
+    happens_at(&mut world, first, A, EventKind::ContentsModified, None);
     assert_eq!(heard(&world, client), 1);
 
     world.break_links(client);
     world.run_for(1_000);
-    happens_at(&mut world, next, EventKind::ContentsModified, None);
+    happens_at(&mut world, next, A, EventKind::ContentsModified, None);
     assert_eq!(heard(&world, client), 1, "nobody there knows the handle");
     world.ask(client, Op::Refresh(handle));
-    happens_at(&mut world, next, EventKind::ContentsModified, None);
+    happens_at(&mut world, next, A, EventKind::ContentsModified, None);
 
     assert_eq!(heard(&world, client), 2);
 }

@@ -313,7 +313,7 @@ fn what_a_lower_relay_says_late_of_a_client_that_is_at_the_upper_one_itself_chan
     world.unsilence("p");
     world.run_for(30_000); // Its session at the lower relay has run out, which says so.
     let before = heard(&world, client);
-    happens_at(&mut world, "u", EventKind::ContentsModified, None);
+    happens_at(&mut world, "u", A, EventKind::ContentsModified, None);
 
     assert_eq!(heard(&world, client), before + 1);
     assert!(world.ask(client, Op::Close(handle)).is_some_and(|answer| answer.result.is_ok()));
@@ -399,7 +399,7 @@ fn the_end_of_a_session_that_a_client_left_at_the_upper_relay_takes_nothing_from
     world.run_for(30_000);
     assert_eq!(world.relays["u"].status().sessions, 1, "the one that it left has run out");
     let before = heard(&world, client);
-    happens_at(&mut world, "u", EventKind::ContentsModified, None);
+    happens_at(&mut world, "u", A, EventKind::ContentsModified, None);
 
     assert_eq!(heard(&world, client), before + 1);
 }

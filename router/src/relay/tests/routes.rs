@@ -5,6 +5,7 @@ use hasp_proto::name::Name;
 use hasp_proto::partition::{Change, PartitionMap, Prefix};
 
 use super::caching::{for_reading, put};
+use super::events::{happens_at, heard};
 use super::world::{World, map};
 use super::*;
 
@@ -139,6 +140,36 @@ fn who_listens_to_what_has_moved_is_told_of_a_fail_over_and_nobody_else() {
     assert_eq!(fail_overs(&world, clients[3]), [""; 0]);
     show(&mut world, &changed());
     assert_eq!(fail_overs(&world, clients[0]).len(), 1, "once");
+}
+
+#[test]
+fn behind_another_relay_a_client_hears_of_what_has_moved_though_the_cell_of_before_is_lost() {
+    let mut world = World::layered(&["u"], &["p"]);
+    let clients = [world.add_client(&["p"]), world.add_client(&["p"])];
+    let shown = listening_to(&mut world, clients[1], B);
+    show(&mut world, &changed());
+    listening_to(&mut world, clients[0], B);
+    assert_eq!(code(world.ask(clients[1], Op::Refresh(shown)).as_ref()), None);
+
+    world.silence("b");
+    world.run_for(180_000);
+    assert!(clients.iter().all(|client| world.clients[*client].saw(|event| is_lost(event, "b")) == 1));
+    happens_at(&mut world, "u", B, EventKind::ContentsModified, None);
+
+    assert_eq!(clients.map(|client| heard(&world, client)), [1, 1], "P-EVENT: nobody said that it is deaf to a");
+}
+
+#[test]
+fn behind_another_relay_a_client_hears_of_the_loss_of_the_cell_that_something_has_moved_to() {
+    let mut world = World::layered(&["u"], &["p"]);
+    let client = world.add_client(&["p"]);
+    show(&mut world, &changed());
+    opened(&mut world, client, B);
+
+    world.silence("a");
+    world.run_for(180_000);
+
+    assert_eq!(world.clients[client].saw(|event| is_lost(event, "a")), 1);
 }
 
 #[test]
