@@ -301,7 +301,7 @@ impl ClientCore {
 
     /// The connection that [`Output::Connect`] asked for stands: greets the host.
     pub fn connected(&mut self, now: Time, attempt: Attempt) {
-        if !self.link.greet(now, attempt) {
+        if !self.link.greet(now, attempt, self.config.targets.len()) {
             return;
         }
         self.claim = self.claim.next();

@@ -19,10 +19,11 @@ pub use pipe::PipeTransport;
 pub use sim::SimTransport;
 
 /// How many connections may wait in the kernel to be accepted. The kernel drops the first packet of whoever finds no room,
-/// and that is sent again after 1, 3 and 7 s: so there is room for those who come within the fraction of a second that a
-/// host may be busy with others when thousands come back at once. Systems cut it to a limit of their own (Linux:
-/// `net.core.somaxconn`, 4,096).
-const BACKLOG: u32 = 1_024;
+/// and that is sent again a second later, or more: so there is room for those who come within the fraction of a second that a
+/// host may be busy with others when thousands come back at once. For more there is none: who waits here has said nothing
+/// yet and is not waited for, and a host that lets in some 200 a second when it shares its machine would find those at
+/// the end of a longer queue gone.
+const BACKLOG: u32 = 256;
 
 /// A byte stream in both directions.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

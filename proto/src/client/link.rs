@@ -9,8 +9,8 @@ use crate::time::Time;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a host may take to welcome. A master that creates a session commits it first.
 const GREETING_PATIENCE: Duration = Duration::from_secs(4);
-/// Both double with each host that was too slow, up to this: where thousands come at once, hosts would else do nothing but
-/// begin what is given up half done.
+/// Both double with each host that was too slow, up to this; the second also each time that all targets have failed: where
+/// thousands come at once, hosts would else do nothing but begin what is given up half done.
 pub const PATIENCE_MAX: Duration = Duration::from_secs(10);
 /// How long to wait for a host to close the stream of a session that was ended.
 const END_PATIENCE: Duration = Duration::from_secs(2);
@@ -103,19 +103,16 @@ impl Link {
     pub(super) fn connect(&mut self, now: Time) -> Attempt {
         self.attempts += 1;
         let attempt = Attempt(self.attempts);
-        self.state = State::Connecting { attempt, patience: now + self.patience(CONNECT_PATIENCE) };
+        let patience = now + patience(CONNECT_PATIENCE, self.slow);
+        self.state = State::Connecting { attempt, patience };
         attempt
     }
 
-    fn patience(&self, least: Duration) -> Duration {
-        (least * 2_u32.pow(self.slow.min(8))).min(PATIENCE_MAX)
-    }
-
     /// The connection stands; `false` if it is not the one waited for.
-    pub(super) fn greet(&mut self, now: Time, connected: Attempt) -> bool {
+    pub(super) fn greet(&mut self, now: Time, connected: Attempt, targets: usize) -> bool {
         match self.state {
             State::Connecting { attempt, .. } if attempt == connected => {
-                let patience = now + self.patience(GREETING_PATIENCE);
+                let patience = now + patience(GREETING_PATIENCE, self.slow + self.rounds(targets));
                 self.state = State::Greeting { attempt, sent: now, patience };
                 true
             }
@@ -225,13 +222,21 @@ impl Link {
     /// time to time. Who comes to a host that is down first must not wait long for one that is up, nor sleep
     /// long when another replica has taken over after a second or two.
     fn pause(&mut self, targets: usize) -> Duration {
-        let round = u32::try_from(targets.clamp(1, ROUND_MAX)).expect("clamped");
-        let rounds = (self.failures / round).min(12);
+        let rounds = self.rounds(targets).min(12);
         let full = (PAUSE * 3_u32.pow(rounds) / 2_u32.pow(rounds)).min(PAUSE_MAX) / 2;
         self.jitter = splitmix(self.jitter);
         let fraction = u32::try_from(self.jitter >> 48).expect("16 bits");
         full + full * fraction / 65_536
     }
+
+    /// How often all targets have failed, or three of more, since the last Welcome.
+    fn rounds(&self, targets: usize) -> u32 {
+        self.failures / u32::try_from(targets.clamp(1, ROUND_MAX)).expect("clamped")
+    }
+}
+
+fn patience(least: Duration, doublings: u32) -> Duration {
+    (least * 2_u32.pow(doublings.min(8))).min(PATIENCE_MAX)
 }
 
 /// One step of the SplitMix64 sequence: spreads pauses, decides nothing.
@@ -265,12 +270,32 @@ mod tests {
         assert_eq!(waited, [2, 4, 8, 10].map(Duration::from_secs));
 
         let attempt = link.connect(now);
-        assert!(link.greet(now, attempt));
+        assert!(link.greet(now, attempt, 3));
         assert_eq!(link.deadline(), Some(now + PATIENCE_MAX), "greeting is given more time as well");
         link.welcomed(attempt).expect("it was greeting");
         link.failed(now, 3);
         link.connect(now);
         assert_eq!(link.deadline(), Some(now + CONNECT_PATIENCE), "as if nothing had been");
+    }
+
+    #[test]
+    fn greetings_are_given_more_time_when_all_hosts_or_three_of_them_have_failed_though_none_was_slow() {
+        let waits = |targets: usize, failures: u32| {
+            let mut link = Link::new(7);
+            for _ in 0..failures {
+                link.connect(t(0));
+                link.failed(t(0), targets);
+            }
+            let attempt = link.connect(t(0));
+            let connecting = link.deadline().expect("it connects");
+            assert_eq!(connecting, t(0) + CONNECT_PATIENCE, "another machine may be up");
+            assert!(link.greet(t(0), attempt, targets));
+            link.deadline().expect("it greets").saturating_since(t(0))
+        };
+
+        let seconds = |targets| [0, 1, 2, 3, 6].map(|failures| waits(targets, failures).as_secs());
+        assert_eq!(seconds(9), [4, 4, 4, 8, 10]);
+        assert_eq!(seconds(1), [4, 8, 10, 10, 10]);
     }
 
     /// The shortest and the longest that the pauses after that many failures can be, in milliseconds.
@@ -307,7 +332,7 @@ mod tests {
         link.failed(t(100), 3);
         let attempt = link.connect(t(200));
         assert_eq!(link.target(&old), "b");
-        assert!(link.greet(t(300), attempt));
+        assert!(link.greet(t(300), attempt, 3));
         link.welcomed(attempt).expect("it was greeting");
 
         link.retarget(&old);

@@ -9,6 +9,7 @@ use super::{ConnectionId, Holder};
 use crate::error::Error;
 use crate::id::{Claim, RequestNumber, Sequence, SessionId};
 use crate::lease::{Ceiling, LeaseEnds, LeaseLengths, Refresh, answer_at, believed_until, fraction_of};
+use crate::limits::CLAIM_WINDOW;
 use crate::stream::{Grant, Hello};
 use crate::time::Time;
 
@@ -31,6 +32,9 @@ pub(super) struct Session {
     ends: LeaseEnds,
     /// Until then its holder may count on what another host promised it.
     believed_until: Time,
+    /// It was elsewhere, and until then nothing need be heard of it here: it may have left before it was welcomed, and
+    /// look for another host until its grace period is over.
+    kept_until: Time,
     /// Of the last session lease.
     length: Duration,
     /// The cache lease ended while news was unacknowledged, which it still is.
@@ -90,6 +94,7 @@ impl Session {
             expelled: None,
             ends,
             believed_until: Time::ZERO,
+            kept_until: Time::ZERO,
             length: lease,
             lapsed: false,
             parked: None,
@@ -147,6 +152,9 @@ impl Session {
         if !resumed {
             let believed_until = believed_until(received, hello.lease_left);
             self.believed_until = self.believed_until.max(believed_until);
+            if hello.known_since.is_some() && !hello.role.is_tier() {
+                self.kept_until = received + CLAIM_WINDOW;
+            }
         }
         if !resumed || self.since.is_none() {
             self.since = Some(hello.claim);
@@ -171,6 +179,8 @@ impl Session {
         if !self.ending {
             self.parked = Some(Parked { number, received: now });
             self.waits = None;
+            // It has heard the Welcome.
+            self.kept_until = Time::ZERO;
             // The holder sends it as soon as it has the lease before.
             self.lag.was(now.saturating_since(self.told_at));
         }
@@ -180,9 +190,10 @@ impl Session {
         !self.ending && now >= self.end()
     }
 
-    /// When the host may end it: not while its holder counts on it, whoever made it believe that (P-LEASE).
+    /// When the host may end it: not while its holder counts on it, whoever made it believe that (P-LEASE), nor before who
+    /// came and went unheard may be elsewhere (`proxy-3`).
     fn end(&self) -> Time {
-        self.ends.session.max(self.believed_until)
+        self.ends.session.max(self.believed_until).max(self.kept_until)
     }
 
     /// Answers the parked KeepAlive if it is due (`ka-1`, `ka-5`) and the ceiling allows an extension; else it waits for

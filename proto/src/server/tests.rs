@@ -350,30 +350,66 @@ fn a_session_that_was_elsewhere_meanwhile_is_its_owners_to_admit_and_is_not_said
 
 #[test]
 fn a_session_from_elsewhere_is_not_ended_while_its_holder_counts_on_what_it_was_promised_there() {
-    let expires_at = |known_since: Option<Claim>, left: u64| {
+    let expires_at = |role: Role, known_since: Option<Claim>, left: u64| {
         let mut core = ServerCore::new(LeaseTerms::default());
         core.set_ceiling(t(0), Ceiling::Master);
         core.connected(C1);
         let lease_left = Duration::from_millis(left);
-        core.received(t(0), C1, Up::Hello(Hello { known_since, lease_left, ..hello(1, 5) }));
+        core.received(t(0), C1, Up::Hello(Hello { role, known_since, lease_left, ..hello(1, 5) }));
         core.admit(t(2_000), C1);
         let mut world = World { core, id: SessionKey::new([1; 16]).id() };
         world.outputs(); // Its holder never hears it.
-        loop {
-            let (at, _) = world.core.poll_timeout().expect("it runs out");
-            world.core.handle_timeout(at);
-            if world.outputs().iter().any(|output| matches!(output, Output::Expired(_))) {
-                return at;
-            }
-        }
+        expired_at(&mut world)
     };
 
-    assert_eq!(expires_at(None, 0), t(14_000), "twelve seconds after the Welcome");
-    assert_eq!(expires_at(Some(Claim(4)), 9_000), t(14_000));
-    let late = expires_at(Some(Claim(4)), 40_000);
+    assert_eq!(expires_at(Role::Router, None, 0), t(14_000), "twelve seconds after the Welcome");
+    assert_eq!(expires_at(Role::Router, Some(Claim(4)), 9_000), t(14_000));
+    let late = expires_at(Role::Router, Some(Claim(4)), 40_000);
     assert!(t(40_400) < late && late < t(40_401), "by the slowest clock that there may be: {late:?}");
-    let bounded = expires_at(Some(Claim(4)), u64::MAX / 2_000);
-    assert!(bounded < t(60_601), "no host promises more than a minute: {bounded:?}");
+    let bounded = expires_at(Role::Client, Some(Claim(4)), u64::MAX / 2_000);
+    assert!(t(60_000) < bounded && bounded < t(60_601), "no host promises more than a minute: {bounded:?}");
+}
+
+#[test]
+fn a_session_that_was_elsewhere_is_kept_for_a_holder_that_may_have_left_before_it_was_welcomed() {
+    let greeted = |known_since: Option<Claim>| {
+        let mut core = ServerCore::new(LeaseTerms::default());
+        core.set_ceiling(t(0), Ceiling::Master);
+        core.connected(C1);
+        core.received(t(0), C1, Up::Hello(Hello { known_since, ..hello(1, 5) }));
+        core.admit(t(2_000), C1);
+        let mut world = World { core, id: SessionKey::new([1; 16]).id() };
+        world.outputs();
+        world
+    };
+
+    let mut left = greeted(Some(Claim(4)));
+    left.core.disconnected(C1);
+    assert_eq!(expired_at(&mut left), t(60_000), "it may look for a host as long as its grace period lasts");
+
+    let mut heard = greeted(Some(Claim(4)));
+    heard.core.received(
+        t(2_001),
+        C1,
+        Up::KeepAlive(KeepAlive { number: 1, settled_below: RequestNumber(0) }),
+    );
+    heard.core.disconnected(C1);
+    assert_eq!(expired_at(&mut heard), t(14_000), "it has heard its Welcome");
+
+    let mut new = greeted(None);
+    new.core.disconnected(C1);
+    assert_eq!(expired_at(&mut new), t(14_000), "it was nowhere else, and has nothing");
+}
+
+/// When the session runs out of which nothing more is heard.
+fn expired_at(world: &mut World) -> Time {
+    loop {
+        let (at, _) = world.core.poll_timeout().expect("it runs out");
+        world.core.handle_timeout(at);
+        if world.outputs().iter().any(|output| matches!(output, Output::Expired(_))) {
+            return at;
+        }
+    }
 }
 
 #[test]
