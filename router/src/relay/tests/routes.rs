@@ -156,7 +156,11 @@ fn behind_another_relay_a_client_hears_of_what_has_moved_though_the_cell_of_befo
     assert!(clients.iter().all(|client| world.clients[*client].saw(|event| is_lost(event, "b")) == 1));
     happens_at(&mut world, "u", B, EventKind::ContentsModified, None);
 
-    assert_eq!(clients.map(|client| heard(&world, client)), [1, 1], "P-EVENT: nobody said that it is deaf to a");
+    assert_eq!(
+        clients.map(|client| heard(&world, client)),
+        [1, 1],
+        "P-EVENT: nobody said that it is deaf to a"
+    );
 }
 
 #[test]
